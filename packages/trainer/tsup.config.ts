@@ -1,0 +1,3 @@
+import { packageConfig } from '../../scripts/tsup.mjs'
+
+export default packageConfig({ index: 'src/index.ts' })
