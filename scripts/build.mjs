@@ -11,7 +11,7 @@ import { promisify } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const packagesDir = join(root, 'packages')
-const shared = ['tsconfig.base.json', 'scripts/tsup.mjs', 'pnpm-lock.yaml'].map((f) => join(root, f))
+const shared = ['tsconfig.base.json', 'scripts/package-config.ts', 'pnpm-lock.yaml'].map((f) => join(root, f))
 const run = promisify(execFile)
 
 /** @typedef {{ name: string, dir: string, dependencies: string[] }} Package */
@@ -76,7 +76,10 @@ try {
       if (running.size >= availableParallelism()) break
       if (!pkg.dependencies.every((d) => built.has(d))) continue
       pending.delete(pkg)
-      running.set(pkg, build(pkg, hashes).then(() => pkg))
+      running.set(
+        pkg,
+        build(pkg, hashes).then(() => pkg),
+      )
     }
     if (running.size === 0) throw new Error(`packages import each other: ${[...pending].map((p) => p.name).join(', ')}`)
     const done = await Promise.race(running.values())

@@ -1,3 +1,3 @@
-import { packageConfig } from '../../scripts/tsup.mjs'
+import { packageConfig } from '../../scripts/package-config.js'
 
 export default packageConfig({ index: 'src/index.ts' })
