@@ -1,1 +1,11 @@
-export {}
+export type { LoraConfig, LoraInit, LoraOptions } from './config.js'
+export { loraScaling, parseLoraConfig } from './config.js'
+export { formatAdapterConfig, parseAdapterConfig, PEFT_FORMAT_VERSION } from './config-json.js'
+export type { LoraErrorCode } from './errors.js'
+export { LoraError } from './errors.js'
+export type { Adapter, AdapterTensor, AdapterTensors, InitialAdapter, InitOptions } from './init.js'
+export { initializeAdapter, plainLora, splitPlainLora } from './init.js'
+export type { LoraPart } from './keys.js'
+export { adapterKey, adapterTensors, layerTensors, parameterOfKey } from './keys.js'
+export type { LoraLayer, LoraPlan, ModuleInfo } from './targets.js'
+export { planLora } from './targets.js'
