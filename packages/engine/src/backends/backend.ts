@@ -1,0 +1,60 @@
+import type { Nf4Tensor } from '@mirastral/quant'
+import type { Program } from '../ir/program.js'
+import type { TensorType } from '../ir/tensor-type.js'
+
+/** Elements of a dense tensor: f32 Float32Array, f16 and bf16 bits Uint16Array, i32 Int32Array, u8 and bool Uint8Array. */
+export type TensorData = Float32Array | Uint16Array | Int32Array | Uint8Array
+
+export interface DenseTensor {
+  readonly type: TensorType
+  /** Row-major. */
+  readonly data: TensorData
+}
+
+/** What a session can be given: a dense tensor, or NF4 codes with their scales. */
+export type HostTensor = DenseTensor | Nf4Tensor
+
+export const isNf4 = (tensor: HostTensor): tensor is Nf4Tensor => 'codes' in tensor
+
+/** A way of running programs. Creating one never fails; `createSession` says what is missing. */
+export interface Backend {
+  readonly name: string
+  /** @throws BackendUnavailableError if the backend cannot run on this machine. */
+  createSession(): Promise<Session>
+}
+
+/**
+ * Named tensors on one device, and the programs compiled to use them. Constants and states are shared by name between
+ * all programs of a session. Calls are executed one after the other, in the order in which they are made.
+ */
+export interface Session {
+  readonly backend: string
+  /**
+   * Gives a constant or a state its value. With `transfer` the session may take the buffers over, and the caller must
+   * not use them again; otherwise it copies them.
+   */
+  bind(name: string, tensor: HostTensor, options?: { readonly transfer?: boolean }): Promise<void>
+  /** The current value of a state or a dense constant. @throws EngineError if nothing is bound under the name. */
+  read(name: string): Promise<DenseTensor>
+  /** Forgets a tensor. */
+  unbind(name: string): Promise<void>
+  compile(program: Program, options?: CompileOptions): Promise<Executable>
+  /** Releases everything. */
+  dispose(): Promise<void>
+}
+
+export interface CompileOptions {
+  /** Where weights never change and the program runs often with few rows (decoding), a backend may lay them out anew. */
+  readonly prepackConstants?: boolean
+}
+
+export type RunResult = Record<string, TensorData>
+
+export interface Executable {
+  /**
+   * Runs the program: feeds the inputs, returns the outputs, applies the updates to the session's states.
+   * @throws EngineError if an input is missing or has the wrong size, or if a constant or state is not bound.
+   */
+  run(inputs: Readonly<Record<string, TensorData>>): Promise<RunResult>
+  dispose(): Promise<void>
+}

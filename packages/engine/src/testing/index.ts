@@ -1,0 +1,5 @@
+export { allSamples, checkBackend, checkDefinition } from './conformance.js'
+export { differenceOf, expectAllClose } from './all-close.js'
+export { samplePrograms, type SamplePrograms, type SampleTensor } from './sample-program.js'
+export { tolerances, toleranceOf, type Tolerance } from './tolerances.js'
+export { TestRandom } from './random.js'
