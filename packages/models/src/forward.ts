@@ -1,0 +1,95 @@
+import type { Graph, TensorType, Value } from '@mirastral/engine'
+import { add, f32, linear } from '@mirastral/engine'
+import type { ModelConfig } from './config.js'
+import { internal } from './errors.js'
+
+/** A linear layer about to be emitted: what a resolver turns into its output. */
+export interface LinearLayer {
+  /** The module's Hugging Face name, such as `model.layers.0.self_attn.q_proj`. */
+  readonly name: string
+  /** [..., in] */
+  readonly x: Value
+  /** [out, in], dense or NF4. */
+  readonly weight: Value
+  /** [out] */
+  readonly bias: Value | null
+}
+
+/** The one seam through which adapters act: the output [..., out] of a linear layer. */
+export type LinearResolver = (layer: LinearLayer) => Value
+
+/** `x Wᵀ + b`, without any adapter. */
+export const plainLinear: LinearResolver = ({ x, weight, bias }) => {
+  const y = linear(x, weight)
+  return bias ? add(y, bias) : y
+}
+
+/** What a forward pass builds with. */
+export interface ForwardContext {
+  readonly graph: Graph
+  /** The output of the linear layer `name` for x [..., in]. */
+  linear(name: string, x: Value): Value
+  /** A norm or embedding, by its Hugging Face key. */
+  parameter(name: string): Value
+}
+
+/**
+ * A context whose parameters are constants of `graph`, named by their Hugging Face keys.
+ * `types`: the type of every parameter, as in `Weights.types`.
+ */
+export function forwardContext(
+  graph: Graph,
+  types: ReadonlyMap<string, TensorType>,
+  resolve: LinearResolver = plainLinear,
+): ForwardContext {
+  const parameter = (name: string): Value => {
+    const type = types.get(name)
+    if (!type) throw internal(`the model has no parameter ${name}`)
+    return graph.constant(name, type)
+  }
+  return {
+    graph,
+    parameter,
+    linear: (name, x) =>
+      resolve({
+        name,
+        x,
+        weight: parameter(`${name}.weight`),
+        bias: types.has(`${name}.bias`) ? parameter(`${name}.bias`) : null,
+      }),
+  }
+}
+
+/** The keys and values of earlier tokens, held on the device. */
+export interface KeyValueCache {
+  /** Tokens that fit. */
+  readonly capacity: number
+  /** i32 [batch]: how many are there before this run; the new ones are appended. */
+  readonly lengths: Value
+}
+
+export interface ForwardInputs {
+  /** i32 [batch, tokens] */
+  readonly ids: Value
+  /** i32 [batch, tokens], each below `maxPositions`. */
+  readonly positions: Value
+  /** Rows of the rotary tables: more than the largest position. */
+  readonly maxPositions: number
+  /** i32 [batch, tokens]: a token sees only tokens of its own segment. Not with a cache. */
+  readonly segments?: Value | null
+  /** Attend to earlier tokens, and append these: for generation. */
+  readonly cache?: KeyValueCache | null
+}
+
+/** The names of a layer's cache states, f32 [capacity, batch, numKeyValueHeads, headDim]. */
+export const cacheName = (layer: number): { key: string; value: string } => ({
+  key: `cache.${layer}.key`,
+  value: `cache.${layer}.value`,
+})
+
+/** Names and types of every state of a cache, to bind (with zeros) before the first run. */
+export function cacheStates(config: ModelConfig, batch: number, capacity: number): Map<string, TensorType> {
+  const type = f32(capacity, batch, config.numKeyValueHeads, config.headDim)
+  const states = config.slidingWindow.flatMap((_, layer) => Object.values(cacheName(layer)))
+  return new Map(states.map((name) => [name, type]))
+}
