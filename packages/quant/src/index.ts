@@ -1,1 +1,10 @@
-export {}
+export type { Codebook, QuantType } from './codebook.js'
+export { BLOCK_SIZES, FP4_VALUES, NF4_VALUES, codebook } from './codebook.js'
+export type { ElementRange } from './dequantize.js'
+export { dequantize4bit, dequantize4bitToBits, dequantizeNf4 } from './dequantize.js'
+export type { QuantErrorKind } from './errors.js'
+export { QuantError } from './errors.js'
+export type { Encoder, QuantizeOptions } from './quantize.js'
+export { createEncoder, quantize4bit, quantizeNf4 } from './quantize.js'
+export type { FloatDtype, FloatSource, FourBitTensor, Nf4Tensor } from './tensor.js'
+export { checkFourBitTensor } from './tensor.js'
