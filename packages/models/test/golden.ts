@@ -32,19 +32,3 @@ export async function readGolden(name: string): Promise<Golden> {
     i32: (tensor) => new Int32Array(bytes(tensor, 'I32')),
   }
 }
-
-/** The largest |a - b| / (atol + rtol |b|): at most 1 where the arrays agree. */
-export function disagreement(
-  actual: ArrayLike<number>,
-  expected: ArrayLike<number>,
-  rtol: number,
-  atol: number,
-): number {
-  if (actual.length !== expected.length) return Infinity
-  let worst = 0
-  for (let i = 0; i < actual.length; i++) {
-    const excess = Math.abs(actual[i] - expected[i]) / (atol + rtol * Math.abs(expected[i]))
-    if (!(excess <= worst)) worst = excess
-  }
-  return worst
-}

@@ -1,6 +1,20 @@
 import { join } from 'node:path'
-import type { Backend } from '@mirastral/engine'
-import { Graph, i32, linear } from '@mirastral/engine'
+import type { Backend, Value } from '@mirastral/engine'
+import {
+  add,
+  f32,
+  grad,
+  Graph,
+  i32,
+  linear,
+  linearCrossEntropy,
+  ortBackend,
+  referenceBackend,
+  reshape,
+  scale,
+  sum,
+} from '@mirastral/engine'
+import type { LinearResolver, ModelConfig, Weights } from '@mirastral/models'
 import {
   architectureOf,
   bindConstants,
@@ -8,41 +22,94 @@ import {
   forwardContext,
   openCheckpoint,
   outputEmbedding,
+  plainLinear,
 } from '@mirastral/models'
 import { describe, expect, it } from 'vitest'
-import { referenceBackend } from '../../engine/src/backends/reference/backend.js'
+import { expectAllClose, tolerances } from '../../engine/src/testing/index.js'
 import type { Golden } from './golden.js'
-import { cases, disagreement, fixtures, readGolden } from './golden.js'
+import { cases, fixtures, readGolden } from './golden.js'
 
-const backends: Backend[] = [referenceBackend()]
+const backends: Backend[] = [referenceBackend(), ortBackend({ threads: 2, worker: false })]
 
-async function logitsOf(backend: Backend, folder: string, golden: Golden, part: string): Promise<Float32Array> {
-  const checkpoint = await openCheckpoint(join(fixtures, folder))
-  const { config } = checkpoint
-  const weights = checkpointWeights(checkpoint, { quantization: 'none' })
-  const shape = [...golden.shape(`${part}.ids`)]
-  const g = new Graph('logits')
-  const ctx = forwardContext(g, weights.types)
+interface Opened {
+  readonly config: ModelConfig
+  readonly weights: Weights
+}
+
+async function open(name: string): Promise<Opened> {
+  const checkpoint = await openCheckpoint(join(fixtures, name))
+  return { config: checkpoint.config, weights: checkpointWeights(checkpoint, { quantization: 'none' }) }
+}
+
+/** Builds a program around a forward pass over [batch, tokens]. */
+function forwardGraph({ config, weights }: Opened, shape: readonly number[], resolve?: LinearResolver) {
+  const g = new Graph('forward')
+  const ctx = forwardContext(g, weights.types, resolve)
   const hidden = architectureOf(config).forward(ctx, config, {
     ids: g.input('ids', i32(...shape)),
     positions: g.input('positions', i32(...shape)),
     segments: g.input('segments', i32(...shape)),
     maxPositions: shape[1],
   })
-  g.output('logits', linear(hidden, ctx.parameter(outputEmbedding(config))))
+  return { g, hidden, head: ctx.parameter(outputEmbedding(config)) }
+}
+
+function feeds(golden: Golden, part: string): Record<string, Int32Array> {
+  return Object.fromEntries(['ids', 'positions', 'segments'].map((name) => [name, golden.i32(`${part}.${name}`)]))
+}
+
+async function logitsOf(backend: Backend, model: Opened, golden: Golden, part: string): Promise<Float32Array> {
+  const { g, hidden, head } = forwardGraph(model, golden.shape(`${part}.ids`))
+  g.output('logits', linear(hidden, head))
   const program = g.build()
   const session = await backend.createSession()
-  await bindConstants(session, program, { config, weights })
-  await weights.close()
-  const executable = await session.compile(program)
-  const input = (name: string) => golden.i32(`${part}.${name}`)
-  const { logits } = await executable.run({
-    ids: input('ids'),
-    positions: input('positions'),
-    segments: input('segments'),
-  })
+  await bindConstants(session, program, model)
+  const { logits } = await (await session.compile(program)).run(feeds(golden, part))
   await session.dispose()
   return logits as Float32Array
+}
+
+/** A LoRA resolver over states that hold the golden adapter, as PEFT computes it: W x + scale B (A x). */
+function goldenAdapter(golden: Golden, states: Map<string, Value>): LinearResolver {
+  return (layer) => {
+    const { graph } = layer.x
+    const factor = (letter: string): Value => {
+      const key = `lora.${layer.name}.lora_${letter}.weight`
+      const value = graph.state(key, f32(...golden.shape(key)))
+      states.set(key, value)
+      return value
+    }
+    return add(plainLinear(layer), scale(linear(linear(layer.x, factor('A')), factor('B')), 2))
+  }
+}
+
+/** targets[t] = labels[t + 1]: what position t must predict. */
+function shifted(labels: Int32Array, tokens: number): Int32Array {
+  return labels.map((_, i) => (i % tokens === tokens - 1 ? -100 : labels[i + 1]))
+}
+
+async function lossAndGradients(
+  backend: Backend,
+  model: Opened,
+  golden: Golden,
+): Promise<Record<string, ArrayLike<number>>> {
+  const shape = golden.shape('batch.ids')
+  const states = new Map<string, Value>()
+  const { g, hidden, head } = forwardGraph(model, shape, goldenAdapter(golden, states))
+  const rows = shape[0] * shape[1]
+  const targets = shifted(golden.i32('batch.labels'), shape[1])
+  const { loss } = linearCrossEntropy(reshape(hidden, [rows, hidden.shape[2]]), head, g.input('targets', i32(rows)))
+  const mean = scale(sum(loss), 1 / targets.filter((target) => target !== -100).length)
+  g.output('loss', mean)
+  const gradients = grad(mean, [...states.values()], { checkpoint: true })
+  ;[...states.keys()].forEach((key, i) => g.output(key.replace('lora.', 'grad.'), gradients[i]))
+  const program = g.build()
+  const session = await backend.createSession()
+  await bindConstants(session, program, model)
+  for (const [key, { type }] of states) await session.bind(key, { type, data: golden.f32(key) })
+  const results = await (await session.compile(program)).run({ ...feeds(golden, 'batch'), targets })
+  await session.dispose()
+  return results
 }
 
 /** Rows of tokens that are not padding. */
@@ -52,13 +119,27 @@ function realRows(golden: Golden, part: string, logits: Float32Array): Float32Ar
   return logits.filter((_, i) => segments[Math.floor(i / width)] !== 0)
 }
 
-describe.each(backends)('logits on the $name backend', (backend) => {
-  describe.each(cases)('of %s', (name) => {
-    it.each(['batch', 'left', 'packed'])('equal those of Transformers (%s)', async (part) => {
+describe.each(backends)('on the $name backend', (backend) => {
+  describe.each(cases)('%s', (name) => {
+    it.each(['batch', 'left', 'packed'])('gives the logits of Transformers (%s)', async (part) => {
       const golden = await readGolden(name)
-      const logits = await logitsOf(backend, name, golden, part)
+      const model = await open(name)
+      const logits = await logitsOf(backend, model, golden, part)
+      await model.weights.close()
       const expected = realRows(golden, part, golden.f32(`${part}.logits`))
-      expect(disagreement(realRows(golden, part, logits), expected, 1e-4, 1e-4)).toBeLessThan(1)
+      expectAllClose('logits', realRows(golden, part, logits), expected, tolerances.f32Model)
+    })
+
+    it('gives the loss, and the gradient of every LoRA matrix, of Transformers and PEFT', async () => {
+      const golden = await readGolden(name)
+      const model = await open(name)
+      const { loss, ...gradients } = await lossAndGradients(backend, model, golden)
+      await model.weights.close()
+      expectAllClose('loss', loss, golden.f32('lora_loss'), tolerances.f32Model)
+      expect(Object.keys(gradients).sort()).toEqual(golden.names('grad.').sort())
+      for (const [key, gradient] of Object.entries(gradients)) {
+        expectAllClose(key, gradient, golden.f32(key), tolerances.f32Model)
+      }
     })
   })
 })
