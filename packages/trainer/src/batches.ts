@@ -1,0 +1,84 @@
+import type { Batch, TokenizedExample } from '@mirastral/data'
+import { collate, Sampler } from '@mirastral/data'
+
+/**
+ * Micro-batches by position. `get` must be a function of its arguments alone: the position (epoch and index) is all that a
+ * checkpoint keeps of the data order.
+ */
+export interface BatchSource<B> {
+  /** Micro-batches per epoch, the same in every epoch. */
+  readonly length: number
+  get(epoch: number, index: number): B | Promise<B>
+  /** Tokens of a batch without padding, for the speed. */
+  inputTokens(batch: B): number
+}
+
+/** Rows to train on, by number: an example, or the examples packed into one row. */
+export interface RowSource {
+  readonly length: number
+  get(index: number): Row | Promise<Row>
+}
+
+export type Row = TokenizedExample | readonly TokenizedExample[]
+
+/** Rows that are in memory. */
+export function rowsOf(rows: readonly Row[]): RowSource {
+  return { length: rows.length, get: (index) => rows[index] }
+}
+
+export interface BatchOptions {
+  readonly batchSize: number
+  readonly padTokenId: number
+  /** The length of all batches, or ascending lengths of which each batch takes the smallest that fits. Tokens. */
+  readonly sequenceLength: number | readonly number[]
+  /** Epoch e is shuffled with seed + e, as the Hugging Face Trainer does; without a seed the order of the rows is kept. */
+  readonly seed?: number
+  /** The length bucket of every row: batches then hold rows of one bucket only. */
+  readonly buckets?: ArrayLike<number>
+}
+
+/** Micro-batches of rows, in the order of the data package's sampler. */
+export function batchesOf(rows: RowSource, options: BatchOptions): BatchSource<Batch> {
+  const { batchSize, padTokenId, sequenceLength, seed, buckets } = options
+  if (rows.length === 0) return { length: 0, get: noBatch, inputTokens: countTokens }
+  const newSampler = (): Sampler =>
+    new Sampler({
+      length: rows.length,
+      batchSize,
+      seed: seed ?? 0,
+      shuffle: seed !== undefined,
+      ...(buckets && { buckets }),
+    })
+  let sampler = newSampler()
+  const length = sampler.batchesPerEpoch
+  let reached = 0
+  const indicesAt = (position: number): Int32Array => {
+    if (position < reached) {
+      sampler = newSampler()
+      reached = 0
+    }
+    let { indices } = sampler.next()
+    for (; reached < position; reached++) ({ indices } = sampler.next())
+    reached++
+    return indices
+  }
+  return {
+    length,
+    inputTokens: countTokens,
+    get: async (epoch, index) => {
+      const indices = indicesAt(epoch * length + index)
+      const picked = await Promise.all([...indices].map((i) => rows.get(i)))
+      return collate(picked, { padTokenId, sequenceLength })
+    },
+  }
+}
+
+function noBatch(): never {
+  throw new Error('internal: batchesOf: there is no batch')
+}
+
+function countTokens(batch: Batch): number {
+  let tokens = 0
+  for (const segment of batch.segmentIds) if (segment !== 0) tokens++
+  return tokens
+}

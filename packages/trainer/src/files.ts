@@ -1,0 +1,97 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open, readdir, rename, rm } from 'node:fs/promises'
+import { dirname, join, relative, sep } from 'node:path'
+
+/** Flushes a file's bytes, or a folder's list of names, to the disk. */
+export async function flush(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Makes a rename inside `folder` durable. Windows has no such operation and needs none. */
+export async function flushFolder(folder: string): Promise<void> {
+  if (process.platform !== 'win32') await flush(folder)
+}
+
+/** Replaces a file whole or not at all: temporary file beside it, flush, rename, flush of the folder. */
+export async function writeFileAtomically(path: string, data: string | Uint8Array): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`
+  try {
+    const handle = await open(temporary, 'w')
+    try {
+      await handle.writeFile(data)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path)
+    await flushFolder(dirname(path))
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+}
+
+/** All files under a folder as sorted paths relative to it, with `/` between the parts. */
+export async function listFiles(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true })
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)).split(sep).join('/'))
+    .sort()
+}
+
+/** SHA-256 of a file's bytes, in hexadecimal. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
+
+/**
+ * Gives a finished temporary folder its name; everything in it is on the disk before the name is. What had the name before
+ * is removed afterwards, so that a kill at any moment leaves a whole folder under the name or none.
+ */
+export async function publishFolder(temporary: string, final: string): Promise<void> {
+  for (const file of await listFiles(temporary)) await flush(join(temporary, file))
+  await flushFolder(temporary)
+  const parent = dirname(final)
+  const trash = join(parent, `${trashPrefix}${process.pid}-${Date.now()}`)
+  const replaced = await renameIfThere(final, trash)
+  await rename(temporary, final)
+  await flushFolder(parent)
+  if (replaced) await rm(trash, { recursive: true, force: true })
+}
+
+/** Removes a folder so that a kill on the way leaves nothing half-removed under its name. */
+export async function removeFolder(folder: string): Promise<void> {
+  const trash = join(dirname(folder), `${trashPrefix}${process.pid}-${Date.now()}`)
+  if (await renameIfThere(folder, trash)) await rm(trash, { recursive: true, force: true })
+}
+
+export const temporaryPrefix = '.tmp-'
+const trashPrefix = '.trash-'
+
+/** Removes what a killed process left behind in a folder that only this process writes to. */
+export async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (name.startsWith(temporaryPrefix) || name.startsWith(trashPrefix)) {
+      await rm(join(folder, name), { recursive: true, force: true })
+    }
+  }
+}
+
+async function renameIfThere(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to)
+    return true
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false
+    throw error
+  }
+}

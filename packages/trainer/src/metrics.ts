@@ -1,0 +1,100 @@
+import { open, readFile, stat, truncate } from 'node:fs/promises'
+import { join } from 'node:path'
+import { systemErrorCode, writeError } from './errors.js'
+import { flush } from './files.js'
+
+/**
+ * The logs of an output folder, one JSON object per line. `train` and `eval` hold only what a resumed run reproduces bit for
+ * bit; `speed` and `segments` hold times and memory. A checkpoint records the lengths of the first three, and resuming
+ * cuts them back to it: what a killed run had logged beyond its last checkpoint is logged again, once.
+ */
+export const logFiles = {
+  train: 'train.jsonl',
+  eval: 'eval.jsonl',
+  speed: 'speed.jsonl',
+  segments: 'segments.jsonl',
+} as const
+
+export type LogName = keyof typeof logFiles
+export type LogLengths = Readonly<Record<Exclude<LogName, 'segments'>, number>>
+
+const followed = ['train', 'eval', 'speed'] as const
+
+export class MetricLogs {
+  constructor(private readonly folder: string) {}
+
+  /** Appends one line. */
+  async append(log: LogName, record: object): Promise<void> {
+    const path = this.path(log)
+    try {
+      const handle = await open(path, 'a')
+      try {
+        await handle.writeFile(`${JSON.stringify(record)}\n`)
+      } finally {
+        await handle.close()
+      }
+    } catch (error) {
+      throw writeError(error, `log ${path}`, 'Training resumes from the last checkpoint.')
+    }
+  }
+
+  /** Flushes the logs and returns their lengths in bytes: a checkpoint never knows more than is on the disk. */
+  async flushedLengths(): Promise<LogLengths> {
+    const lengths = { train: 0, eval: 0, speed: 0 }
+    for (const log of followed) {
+      lengths[log] = await this.size(log)
+      if (lengths[log] > 0) await flush(this.path(log))
+    }
+    return lengths
+  }
+
+  /** Cuts the logs back to the lengths that a checkpoint recorded (0 for none). Returns the logs that were shorter. */
+  async cutBack(lengths: LogLengths): Promise<LogName[]> {
+    const short: LogName[] = []
+    for (const log of followed) {
+      const size = await this.size(log)
+      if (size < lengths[log]) short.push(log)
+      else if (size > lengths[log]) await truncate(this.path(log), lengths[log])
+    }
+    return short
+  }
+
+  /** Ends a line that a kill left torn, so that the next one begins on a line of its own. For logs never cut back. */
+  async repair(log: LogName): Promise<void> {
+    const bytes = await this.read(log)
+    const end = bytes.lastIndexOf(0x0a) + 1
+    if (end < bytes.length) await truncate(this.path(log), end)
+  }
+
+  /** All whole records of a log. */
+  async records(log: LogName): Promise<unknown[]> {
+    const text = (await this.read(log)).toString('utf8')
+    return text
+      .slice(0, text.lastIndexOf('\n') + 1)
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as unknown)
+  }
+
+  private path(log: LogName): string {
+    return join(this.folder, logFiles[log])
+  }
+
+  private async size(log: LogName): Promise<number> {
+    try {
+      return (await stat(this.path(log))).size
+    } catch (error) {
+      if (systemErrorCode(error) === 'ENOENT') return 0
+      throw error
+    }
+  }
+
+  private async read(log: LogName): Promise<Buffer> {
+    try {
+      return await readFile(this.path(log))
+    } catch (error) {
+      if (systemErrorCode(error) === 'ENOENT') return Buffer.alloc(0)
+      throw error
+    }
+  }
+}

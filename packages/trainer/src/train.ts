@@ -1,0 +1,296 @@
+import { mkdir } from 'node:fs/promises'
+import type { BatchSource } from './batches.js'
+import { TimeBudget } from './budget.js'
+import type { WorkSeconds } from './budget.js'
+import type { Checkpoint, JsonValue, SaveAdapter } from './checkpoint.js'
+import { findNewestCheckpoint } from './checkpoint.js'
+import { TrainerError, writeError } from './errors.js'
+import type { RunStatus, TrainerCallbacks } from './events.js'
+import { TrainerEvents } from './events.js'
+import { removeLeftovers } from './files.js'
+import { lockOutput } from './lock.js'
+import { MetricLogs } from './metrics.js'
+import type { TrainingOptions, TrainingOptionsInput } from './options.js'
+import { parseTrainingOptions } from './options.js'
+import type { OutputPaths } from './results.js'
+import { outputPaths, putAside, writeFinalModel, writeStatus } from './results.js'
+import type { Plan, RunIdentity } from './resume.js'
+import { planRun } from './resume.js'
+import type { SegmentEnd } from './segment.js'
+import { finalWeights, runSegment } from './segment.js'
+import { earlierMeasurements, recordSegment } from './segment-log.js'
+import type { StopReason } from './signals.js'
+import { describeStop, installSignalHandlers, StopRequested, StopSource } from './signals.js'
+import type { Evaluation } from './state.js'
+import type { TrainStep } from './step.js'
+
+export interface TrainingData<B> {
+  readonly train: BatchSource<B>
+  readonly eval?: BatchSource<B>
+}
+
+/** A value, or how to get it once it is needed: after the lock is taken and it is known that there is something to do. */
+export type Lazy<T> = T | ((context: { readonly stop: StopSource; readonly plan: Plan['kind'] }) => Promise<T>)
+
+export interface TrainRequest<B> {
+  /** Where `results/`, `final_model/` and the lock go. */
+  readonly outputDir: string
+  readonly options?: TrainingOptionsInput
+  /** What the run rests on; `data` names the training data themselves. */
+  readonly identity: RunIdentity
+  /** The device side. One that was made by a function is disposed of at the end, one that was passed is not. */
+  readonly step: Lazy<TrainStep<B>>
+  /** Null says that there is nothing to train on that was not trained on before. */
+  readonly data: Lazy<TrainingData<B>> | null
+  readonly saveAdapter: SaveAdapter
+  /** Kept in every checkpoint and given back by `inspectRun`: the files that the run is trained on, for example. */
+  readonly sources?: JsonValue
+  /** For further reasons to stop and for phases outside `train`; default: a new one. */
+  readonly stop?: StopSource
+  readonly events?: TrainerEvents
+  readonly on?: TrainerCallbacks
+  /** SIGINT, SIGTERM and SIGUSR1 stop the run, saved. Default true. */
+  readonly handleSignals?: boolean
+  /** Seconds since the start of the process, monotonic; default `process.uptime`. */
+  readonly elapsed?: () => number
+}
+
+export interface TrainResult {
+  readonly status: RunStatus
+  /** One line for the terminal. */
+  readonly message: string
+  /** For the process: 0, or 1 if the run diverged. */
+  readonly exitCode: 0 | 1
+  readonly run: number
+  readonly step: number
+  readonly totalSteps: number
+  readonly epoch: number
+  /** Mean loss of all steps of the run, null before the first. */
+  readonly trainLoss: number | null
+  readonly evaluation: Evaluation | null
+  /** Folder of the newest checkpoint. */
+  readonly checkpoint: string | null
+  /** Folder of the final model, once the run is finished. */
+  readonly finalModel: string | null
+}
+
+/** What `train` has in hand while it works. */
+export interface TrainContext {
+  readonly options: TrainingOptions
+  readonly paths: OutputPaths
+  readonly stop: StopSource
+  readonly events: TrainerEvents
+  readonly logs: MetricLogs
+  readonly budget: TimeBudget
+}
+
+/**
+ * Trains in an output folder: resumes what is unfinished there, starts a new run on new data from the last adapter, or says
+ * that there is nothing new. Ends finished, or stopped by a signal or the time budget; both have saved everything.
+ * @throws TrainerError; errors of `step`, `data` and `saveAdapter` pass through. What was saved before is never harmed.
+ */
+export async function train<B>(request: TrainRequest<B>): Promise<TrainResult> {
+  const options = parseTrainingOptions(request.options)
+  const stop = request.stop ?? new StopSource()
+  const events = request.events ?? new TrainerEvents()
+  if (request.on) events.addCallbacks(request.on)
+  const paths = outputPaths(request.outputDir)
+  const removeHandlers = request.handleSignals === false ? () => undefined : installSignalHandlers(stop)
+  try {
+    const lock = await lockOutput(request.outputDir)
+    try {
+      if (lock.tookOver) events.emit({ type: 'warning', message: `lock of ${lock.tookOver} taken over` })
+      await prepareFolders(paths, options, events)
+      const logs = new MetricLogs(paths.results)
+      const limitSeconds = options.budgetMinutes === null ? null : 60 * options.budgetMinutes
+      const earlier: WorkSeconds = await earlierMeasurements(logs)
+      const budget = new TimeBudget({ limitSeconds, earlier, ...(request.elapsed && { elapsed: request.elapsed }) })
+      return await trainLocked(request, { options, paths, stop, events, logs, budget })
+    } finally {
+      await lock.release()
+    }
+  } finally {
+    removeHandlers()
+    events.close()
+  }
+}
+
+async function prepareFolders(paths: OutputPaths, options: TrainingOptions, events: TrainerEvents): Promise<void> {
+  try {
+    if (options.forceRestart) {
+      const moved = await putAside(paths)
+      if (moved.length > 0) events.emit({ type: 'warning', message: `starting anew; kept as ${moved.join(' and ')}` })
+    }
+    await mkdir(paths.results, { recursive: true })
+    await removeLeftovers(paths.results)
+    await removeLeftovers(paths.folder)
+  } catch (error) {
+    throw writeError(error, `output folder ${paths.folder}`)
+  }
+}
+
+async function trainLocked<B>(request: TrainRequest<B>, context: TrainContext): Promise<TrainResult> {
+  const { options, paths, events } = context
+  const warn = (message: string): void => events.emit({ type: 'warning', message })
+  const hasData = request.data !== null
+  const plan = await planRun({ paths, identity: request.identity, options, hasData, warn })
+  switch (plan.kind) {
+    case 'nothing-new':
+      return conclude(context, plan.checkpoint, 'nothing-new', 'nothing new to train on')
+    case 'finalize':
+      return finish(request, context, plan.checkpoint)
+    case 'fresh':
+    case 'resume':
+    case 'incremental':
+      return trainSegment(request, context, plan)
+  }
+}
+
+async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, plan: Plan): Promise<TrainResult> {
+  const { stop, paths } = context
+  const before = 'checkpoint' in plan ? plan.checkpoint : null
+  const cancelTimer = requestStopAtEndOfBudget(context)
+  let madeStep: TrainStep<B> | null = null
+  try {
+    const data = request.data === null ? null : await resolve(request.data, stop, plan)
+    if (data === null || data.train.length === 0) return withoutData(context, before)
+    const step = await resolve(request.step, stop, plan)
+    if (typeof request.step === 'function') madeStep = step
+    stop.throwIfRequested()
+    await writeStatus(paths, { ...placeOf(before), status: 'running', message: 'running', finalModelHash: null })
+    const end = await recordSegment(context, before, () =>
+      runSegment({
+        ...context,
+        identity: request.identity,
+        sources: request.sources ?? null,
+        saveAdapter: request.saveAdapter,
+        plan,
+        step,
+        train: data.train,
+        evaluation: data.eval && data.eval.length > 0 ? data.eval : null,
+      }),
+    )
+    return await afterSegment(request, context, end)
+  } catch (error) {
+    if (stop.requested !== null && isStop(error)) return stoppedWhileLoading(context, stop.requested, before)
+    throw error
+  } finally {
+    cancelTimer()
+    await madeStep?.dispose()
+  }
+}
+
+async function resolve<T>(value: Lazy<T>, stop: StopSource, plan: Plan): Promise<T> {
+  if (typeof value !== 'function') return value
+  stop.throwIfRequested()
+  return (value as (context: { stop: StopSource; plan: Plan['kind'] }) => Promise<T>)({ stop, plan: plan.kind })
+}
+
+/** What unwinds because of `stop.signal`: our own error, or the AbortError of whatever was given the signal. */
+function isStop(error: unknown): boolean {
+  return error instanceof StopRequested || (error instanceof Error && error.name === 'AbortError')
+}
+
+/** The loop foresees the end of the budget; this is for the phases before it, which only look at `stop`. */
+function requestStopAtEndOfBudget({ budget, stop }: TrainContext): () => void {
+  const { limitSeconds, remainingSeconds } = budget
+  if (limitSeconds === null) return () => undefined
+  const request = (): void => stop.request({ kind: 'budget', seconds: limitSeconds })
+  // Longer than a timer can wait (2^31 ms) is as good as never.
+  const timer = setTimeout(request, Math.min(1000 * remainingSeconds, 2 ** 31 - 1))
+  timer.unref()
+  return () => clearTimeout(timer)
+}
+
+function withoutData(context: TrainContext, before: Checkpoint | null): Promise<TrainResult> {
+  if (before?.saved.state.phase === 'finished') {
+    return conclude(context, before, 'nothing-new', 'nothing new to train on')
+  }
+  const message =
+    'training data: must have at least one example, got none; look at the data folders and at what was dropped'
+  throw new TrainerError('MIRASTRAL_TRAINER_DATA', message)
+}
+
+function stoppedWhileLoading(
+  context: TrainContext,
+  reason: StopReason,
+  before: Checkpoint | null,
+): Promise<TrainResult> {
+  if (reason.kind === 'budget') {
+    const message = `time budget: must leave time for training after loading, got ${describeStop(reason)}; raise budgetMinutes`
+    throw new TrainerError('MIRASTRAL_BUDGET_TOO_SHORT', message)
+  }
+  return conclude(context, before, 'stopped', `stopped by ${describeStop(reason)} before the first step`)
+}
+
+async function afterSegment<B>(request: TrainRequest<B>, context: TrainContext, end: SegmentEnd): Promise<TrainResult> {
+  const checkpoint = await findNewestCheckpoint(context.paths.results, () => undefined)
+  const { step, startStep, totals } = end.state
+  const where = `step ${startStep + step} of ${startStep + end.totalSteps}`
+  switch (end.end) {
+    case 'finished':
+      if (checkpoint === null) throw new TrainerError('MIRASTRAL_TRAINER_INTERNAL', 'internal: no final checkpoint', 1)
+      return finish(request, context, checkpoint)
+    case 'stopped': {
+      const reason = context.stop.requested
+      const message = `stopped by ${reason ? describeStop(reason) : 'request'} at ${where}, saved; run again to go on`
+      return conclude(context, checkpoint, 'stopped', message)
+    }
+    case 'diverged': {
+      const message = `diverged at ${where}: ${totals.skippedSteps} steps had a loss or gradient that is not finite; saved. Lower the learning rate or look at the data`
+      return conclude(context, checkpoint, 'diverged', message)
+    }
+  }
+}
+
+async function finish<B>(request: TrainRequest<B>, context: TrainContext, last: Checkpoint): Promise<TrainResult> {
+  const { paths, events } = context
+  const weights = await finalWeights(paths, last, events)
+  const finalModelHash = await writeFinalModel(paths, weights, request.saveAdapter)
+  const { state } = last.saved
+  const early = state.stoppedEarly ? ' (stopped early)' : ''
+  return conclude(context, last, 'finished', `finished after step ${placeOf(last).step}${early}`, finalModelHash)
+}
+
+/** Writes down how it ended and says so. */
+async function conclude(
+  context: TrainContext,
+  checkpoint: Checkpoint | null,
+  status: RunStatus,
+  message: string,
+  finalModelHash: string | null = null,
+): Promise<TrainResult> {
+  const { paths, events, logs } = context
+  const place = placeOf(checkpoint)
+  if (status !== 'nothing-new') await writeStatus(paths, { ...place, status, message, finalModelHash })
+  const state = checkpoint?.saved.state
+  const finiteSteps = state?.totals.finiteSteps ?? 0
+  const evaluations = (await logs.records('eval')) as Evaluation[]
+  events.emit({ type: 'stop', status, message, step: place.step })
+  return {
+    status,
+    message,
+    exitCode: status === 'diverged' ? 1 : 0,
+    ...place,
+    epoch: checkpoint ? epochAt(checkpoint) : 0,
+    trainLoss: state && finiteSteps > 0 ? state.totals.lossSum / finiteSteps : null,
+    evaluation: evaluations.filter((e) => e.run === place.run).at(-1) ?? null,
+    finalModel: status === 'finished' || status === 'nothing-new' ? paths.finalModel : null,
+  }
+}
+
+function placeOf(checkpoint: Checkpoint | null): {
+  run: number
+  step: number
+  totalSteps: number
+  checkpoint: string | null
+} {
+  if (checkpoint === null) return { run: 1, step: 0, totalSteps: 0, checkpoint: null }
+  const { state, totalSteps } = checkpoint.saved
+  const { run, startStep, step } = state
+  return { run, step: startStep + step, totalSteps: startStep + totalSteps, checkpoint: checkpoint.folder }
+}
+
+function epochAt({ saved }: Checkpoint): number {
+  return saved.state.epoch + saved.state.position / saved.microBatchesPerEpoch
+}

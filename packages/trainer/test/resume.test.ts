@@ -1,0 +1,59 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TrainerEvent } from '@mirastral/trainer'
+import { describe, expect, it } from 'vitest'
+import type { Outcome } from './support/runs.js'
+import { outcomeOf, readLines, runTask, temporaryFolder } from './support/runs.js'
+
+const uninterrupted = async (): Promise<Record<string, string>> => {
+  const folder = await temporaryFolder()
+  const { result } = await runTask(folder)
+  expect(result).toMatchObject({ status: 'finished', step: 12, totalSteps: 12 })
+  return outcomeOf(folder, 'checkpoint-12')
+}
+
+describe('a resumed run', () => {
+  it('equals the uninterrupted one bit for bit, wherever it is stopped', async () => {
+    const expected = await uninterrupted()
+    const { events } = await runTask(await temporaryFolder())
+    const stops = events.filter((e) => e.type !== 'warning' && e.type !== 'stop').length
+    expect(stops).toBeGreaterThan(60)
+    const names = new Set<string>()
+    for (let at = 0; at < stops; at++) {
+      const folder = await temporaryFolder()
+      let count = 0
+      const first = await runTask(folder, { stopWhen: () => count++ === at })
+      if (first.result.status === 'stopped' && first.result.checkpoint) {
+        names.add(first.result.checkpoint.replace(/^.*checkpoint-\d+/, '').replace(/\d+$/, ''))
+      }
+      const second = await runTask(folder)
+      expect(second.result.status, `stopped at event ${at}`).toMatch(/finished|nothing-new/)
+      expect(await outcomeOf(folder, 'checkpoint-12'), `stopped at event ${at}`).toEqual(expected)
+    }
+    expect([...names].sort()).toEqual(['', '-evaluate-', '-micro-'])
+  })
+
+  it('equals the uninterrupted one if it is stopped after every single batch', async () => {
+    const expected = await uninterrupted()
+    const folder = await temporaryFolder()
+    const stopAtOnce = (event: TrainerEvent): boolean => event.type === 'progress' || event.type === 'step'
+    let outcome: Outcome
+    let segments = 0
+    do {
+      outcome = await runTask(folder, { stopWhen: stopAtOnce })
+      segments++
+    } while (outcome.result.status === 'stopped')
+    expect(segments).toBeGreaterThan(50)
+    expect(await outcomeOf(folder, 'checkpoint-12')).toEqual(expected)
+    expect((await readLines(folder, 'segments.jsonl')).length).toBe(2 * segments)
+  })
+
+  it('leaves no partial checkpoint once a whole one is newer', async () => {
+    const folder = await temporaryFolder()
+    await runTask(folder, { stopWhen: (e) => e.type === 'progress' && e.step === 1 && e.done === 2 })
+    expect(await readdir(join(folder, 'results'))).toContain('checkpoint-1-micro-2')
+    await runTask(folder)
+    const names = (await readdir(join(folder, 'results'))).filter((name) => name.startsWith('checkpoint'))
+    expect(names.sort()).toEqual(['checkpoint-12', 'checkpoint-3', 'checkpoint-6', 'checkpoint-9'])
+  })
+})
