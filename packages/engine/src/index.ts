@@ -19,6 +19,7 @@ export {
   add,
   barrier,
   cast,
+  detach,
   div,
   equal,
   exp,

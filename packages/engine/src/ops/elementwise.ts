@@ -259,6 +259,17 @@ const barrierDef = defineOp<NoAttrs>({
   samples: () => [{ title: 'a matrix', inputs: [normal(f32(2, 3)), normal(f32(4))], attrs: {} }],
 })
 
+const detachDef = defineOp<NoAttrs>({
+  name: 'detach',
+  infer(inputs) {
+    arity('detach', inputs, 1)
+    return [at(inputs, 0)]
+  },
+  reference: ([x]) => [x],
+  vjp: () => [null],
+  samples: () => [{ title: 'a matrix', inputs: [{ ...normal(f32(2, 3)), frozen: true }], attrs: {} }],
+})
+
 export const elementwiseOps = {
   add: addDef,
   sub: subDef,
@@ -278,6 +289,7 @@ export const elementwiseOps = {
   scale: scaleDef,
   full: fullDef,
   barrier: barrierDef,
+  detach: detachDef,
 } as const
 
 /** `a + b` under NumPy broadcasting. */
@@ -312,5 +324,7 @@ export const scale = (x: Value, factor: number, offset = 0): Value => emit(scale
 /** A tensor with every element equal to `value`. */
 export const full = (graph: Graph, type: TensorType, value: number): Value =>
   at(graph.apply(fullDef, [], { value, dtype: type.dtype, shape: type.shape }), 0)
+/** `x` as a number that no gradient flows through. */
+export const detach = (x: Value): Value => emit(detachDef, [x], {})
 /** `x`, computed no earlier than `after`: keeps recomputation inside the backward pass. */
 export const barrier = (x: Value, after: Value): Value => emit(barrierDef, [x, after], {})

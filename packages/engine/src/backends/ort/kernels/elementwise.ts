@@ -34,6 +34,7 @@ export const elementwiseKernels = {
   greater: direct('Greater'),
   equal: direct('Equal'),
   select: direct('Where'),
+  detach: direct('Identity'),
   cast: ({ onnx }: LowerContext, [x]: readonly string[], { to }: CastAttrs) => [onnx.cast(x, ONNX_TYPE[to])],
   scale({ onnx }: LowerContext, [x]: readonly string[], { factor, offset }: ScaleAttrs) {
     const scaled = factor === 1 ? x : onnx.node('Mul', [x, onnx.float(factor)])

@@ -118,13 +118,13 @@ export const lossKernels = {
   ) {
     const { onnx } = ctx
     const { shape } = types.inputs[1]
-    const trainedOnes = trainedRows(ctx, targets, shape[0])
-    const { rows, trained } = trainedOnes
+    const computed = trainedRows(ctx, targets, shape[0])
+    const { rows, trained } = computed
     const p = onnx.node('Softmax', [onnx.node('Gather', [logits, rows])], { axis: -1 })
     const range = onnx.table('int32', [shape[1]], 'range', () => Int32Array.from({ length: shape[1] }, (_, i) => i))
     const oneHot = onnx.cast(onnx.node('Equal', [onnx.reshape(trained, [-1, 1]), range]), 'float32')
     const target = onnx.node('Add', [onnx.node('Mul', [oneHot, onnx.float(1 - e)]), onnx.float(e / shape[1])])
-    const scale = lossScale(ctx, dLoss, trainedOnes)
+    const scale = lossScale(ctx, dLoss, computed)
     return [scatterRows(ctx, onnx.node('Mul', [onnx.node('Sub', [p, target]), scale]), rows, shape)]
   },
   linearCrossEntropy(ctx: LowerContext, inputs: Names, attrs: CrossEntropyAttrs, types: ReferenceTypes) {
@@ -138,8 +138,8 @@ export const lossKernels = {
     types: ReferenceTypes,
   ) {
     const { onnx } = ctx
-    const trainedOnes = trainedRows(ctx, head[2], types.inputs[3].shape[0])
-    const { rows, trained } = trainedOnes
+    const computed = trainedRows(ctx, head[2], types.inputs[3].shape[0])
+    const { rows, trained } = computed
     const { probabilities, weight } = headRows(ctx, head, types.inputs.slice(1))
     const own = onnx.node('Gather', [weight, trained])
     const mean = () => onnx.node('ReduceMean', [weight, onnx.int64s([0])], { keepdims: 1 })
@@ -147,7 +147,7 @@ export const lossKernels = {
       e === 0
         ? own
         : onnx.node('Add', [onnx.node('Mul', [own, onnx.float(1 - e)]), onnx.node('Mul', [mean(), onnx.float(e)])])
-    const scale = lossScale(ctx, dLoss, trainedOnes)
+    const scale = lossScale(ctx, dLoss, computed)
     const dh = onnx.node('Mul', [onnx.node('Sub', [onnx.matmul(probabilities, weight), target]), scale])
     return [scatterRows(ctx, dh, rows, types.outputs[0].shape)]
   },
