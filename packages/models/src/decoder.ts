@@ -1,10 +1,10 @@
 import type { Value } from '@mirastral/engine'
-import { add, attention, cachedAttention, embedding, f32, reshape, rmsNorm, rope, swiglu } from '@mirastral/engine'
+import { add, attention, cachedAttention, embedding, reshape, rmsNorm, rope, swiglu } from '@mirastral/engine'
 import type { Architecture } from './architecture.js'
 import type { ConfigTraits, ModelConfig } from './config.js'
 import { parseConfig } from './config.js'
 import type { ForwardContext, ForwardInputs, KeyValueCache } from './forward.js'
-import { cacheName } from './forward.js'
+import { cacheName, cacheType } from './forward.js'
 import { decoderParameters, inputEmbedding } from './parameters.js'
 import { ropeTables } from './rope-tables.js'
 
@@ -86,7 +86,7 @@ function attend({ config, inputs }: Scope, layer: number, [q, k, v]: QueryKeyVal
 function attendToCache({ ctx, config }: Scope, layer: number, qkv: QueryKeyValue, cache: KeyValueCache): Value {
   const [, k, v] = qkv
   const { capacity, lengths } = cache
-  const type = f32(capacity, k.shape[0], config.numKeyValueHeads, config.headDim)
+  const type = cacheType(config, k.shape[0], capacity, k.dtype)
   const names = cacheName(layer)
   const [keyCache, valueCache] = [ctx.graph.state(names.key, type), ctx.graph.state(names.value, type)]
   const mixed = cachedAttention(qkv, {

@@ -1,5 +1,5 @@
-import type { Graph, TensorType, Value } from '@mirastral/engine'
-import { add, f32, linear } from '@mirastral/engine'
+import type { DType, Graph, TensorType, Value } from '@mirastral/engine'
+import { add, linear } from '@mirastral/engine'
 import type { ModelConfig } from './config.js'
 import { internal } from './errors.js'
 
@@ -81,15 +81,24 @@ export interface ForwardInputs {
   readonly cache?: KeyValueCache | null
 }
 
-/** The names of a layer's cache states, f32 [capacity, batch, numKeyValueHeads, headDim]. */
+/** The names of a layer's cache states. */
 export const cacheName = (layer: number): { key: string; value: string } => ({
   key: `cache.${layer}.key`,
   value: `cache.${layer}.value`,
 })
 
+/** The type of each cache state: [capacity, batch, numKeyValueHeads, headDim] in the dtype of the hidden states. */
+export function cacheType(config: ModelConfig, batch: number, capacity: number, dtype: DType = 'f32'): TensorType {
+  return { dtype, shape: [capacity, batch, config.numKeyValueHeads, config.headDim] }
+}
+
 /** Names and types of every state of a cache, to bind (with zeros) before the first run. */
-export function cacheStates(config: ModelConfig, batch: number, capacity: number): Map<string, TensorType> {
-  const type = f32(capacity, batch, config.numKeyValueHeads, config.headDim)
+export function cacheStates(
+  config: ModelConfig,
+  batch: number,
+  capacity: number,
+  dtype: DType = 'f32',
+): Map<string, TensorType> {
   const states = config.slidingWindow.flatMap((_, layer) => Object.values(cacheName(layer)))
-  return new Map(states.map((name) => [name, type]))
+  return new Map(states.map((name) => [name, cacheType(config, batch, capacity, dtype)]))
 }
