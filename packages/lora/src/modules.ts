@@ -18,7 +18,8 @@ const OUTPUT_EMBEDDING = 'lm_head'
 function withOutput(modules: ModuleInfo[]): ModuleInfo[] {
   const input = modules.find((m) => m.name === INPUT_EMBEDDING)
   if (input === undefined || modules.some((m) => m.name === OUTPUT_EMBEDDING)) return modules
-  return [...modules, { name: OUTPUT_EMBEDDING, kind: 'linear', shape: input.shape, isOutput: true }]
+  const tied = modules.map((m) => (m === input ? { ...m, tied: true } : m))
+  return [...tied, { name: OUTPUT_EMBEDDING, kind: 'linear', shape: input.shape, isOutput: true, tied: true }]
 }
 
 /** The modules of a model, from `architecture.parameters(config)` of `@mirastral/models`. */

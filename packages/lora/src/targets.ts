@@ -13,6 +13,8 @@ export interface ModuleInfo {
   readonly hasBias?: boolean
   /** Whether it is the output embedding (`lm_head`), which `all-linear` leaves out. */
   readonly isOutput?: boolean
+  /** Whether it shares its weight with the other embedding. */
+  readonly tied?: boolean
 }
 
 /** One adapted linear layer: `y = W x + scaling * B (A x)`, A `[rank, inFeatures]`, B `[outFeatures, rank]`. */
