@@ -1,0 +1,37 @@
+import { z } from 'zod'
+import { DataError } from './errors.js'
+import { FORMATS } from './formats/registry.js'
+import { limitsSchema } from './read/limits.js'
+
+const formatNames = FORMATS.map((format) => format.name)
+
+export const optionsSchema = z.strictObject({
+  /** Tokens of a row. */
+  maxLength: z.number().int().min(2).default(256),
+  truncation: z.enum(['left', 'right', 'split', 'drop']).default('left'),
+  trainOn: z.enum(['all', 'last']).default('all'),
+  trainOnToolCalls: z.boolean().default(true),
+  /** The share of conversations that are kept for evaluation; decided by content, so only about this share. */
+  evalFraction: z.number().min(0).max(0.9).default(0.1),
+  /** Decides which conversations are evaluated on. Keep it between runs. */
+  splitSeed: z.number().int().nonnegative().default(0),
+  /** Which duplicates are removed, within the run and (with a ledger) across runs. */
+  duplicates: z.enum(['keep', 'exact', 'near']).default('near'),
+  /** The format of every record, instead of detecting each. */
+  format: z.enum(formatNames).optional(),
+  /** The encoding of text files that are not UTF-8. */
+  encoding: z.string().optional(),
+  limits: limitsSchema.prefault({}),
+})
+
+/** How data is prepared; every field has a default. */
+export type DataOptions = z.input<typeof optionsSchema>
+export type ResolvedDataOptions = z.output<typeof optionsSchema>
+
+/** @throws DataError MIRASTRAL_DATA_OPTION that names every wrong option at once. */
+export function resolveOptions(options: DataOptions): ResolvedDataOptions {
+  const result = optionsSchema.safeParse(options)
+  if (result.success) return result.data
+  const problems = result.error.issues.map((issue) => `${issue.path.join('.') || 'options'}: ${issue.message}`)
+  throw new DataError('MIRASTRAL_DATA_OPTION', `data options: ${problems.join('; ')}`)
+}

@@ -1,0 +1,27 @@
+/** Why a whole file was not used. It is left for the next run. */
+export const FILE_PROBLEMS = {
+  unreadable: 'cannot be read',
+  'not-a-file': 'is not a file',
+  'invalid-gzip': 'is not a whole gzip file',
+  truncated: 'ends in the middle of its JSON (still being written, or cut off)',
+  'not-json': 'is not JSON',
+  'invalid-csv': 'is not CSV',
+  'invalid-parquet': 'is not a whole Parquet file',
+  'no-records': 'has no records',
+  'changed-while-reading': 'was written to while it was read',
+} as const
+
+export type FileProblem = keyof typeof FILE_PROBLEMS
+
+/** A file that cannot be read to its end. Holds none of its content. */
+export class FileError extends Error {
+  readonly problem: FileProblem
+  readonly detail: string | undefined
+
+  constructor(problem: FileProblem, detail?: string) {
+    super(`a file ${FILE_PROBLEMS[problem]}${detail === undefined ? '' : ` (${detail})`}`)
+    this.name = 'FileError'
+    this.problem = problem
+    this.detail = detail
+  }
+}

@@ -1,0 +1,35 @@
+import { hash } from 'node:crypto'
+import type { Conversation, Draft } from '../conversation.js'
+
+/** Texts that differ only in white space or in Unicode's composition are the same text. */
+export function canonical(text: string): string {
+  return text.normalize('NFC').replaceAll(/\s+/g, ' ').trim()
+}
+
+/** 128 bits that are equal for equal conversations, in hexadecimal. */
+export function contentHash({ turns, tools = [], plain }: Draft): string {
+  const parts = turns.map((turn) => [
+    turn.role,
+    canonical(turn.content),
+    turn.role === 'assistant' ? (turn.toolCalls ?? []).map(({ name, arguments: args }) => [name, args]) : [],
+  ])
+  return hash('sha256', JSON.stringify([plain === true, parts, tools])).slice(0, 32)
+}
+
+/** Shorter openings ("Hello") say little about which conversation it is; the next user turn is then added. */
+const MIN_OPENING = 40
+
+/**
+ * A number in [0, 1) that decides the side of the train/eval split. It comes from how the user begins, so that a
+ * conversation that grows between runs, and several answers to one question, stay on one side.
+ */
+export function splitPoint(conversation: Pick<Conversation, 'turns'>, seed: number): number {
+  let opening = ''
+  for (const turn of conversation.turns) {
+    if (turn.role === 'user') opening += ` ${canonical(turn.content).toLowerCase()}`
+    if (opening.length > MIN_OPENING) break
+  }
+  const text =
+    opening === '' ? conversation.turns.map((turn) => canonical(turn.content).toLowerCase()).join(' ') : opening
+  return Number.parseInt(hash('sha256', `${seed}:${text}`).slice(0, 12), 16) / 2 ** 48
+}

@@ -1,0 +1,57 @@
+import type { FileProblem } from './read/file-problems.js'
+import type { Tally } from './records/tally.js'
+
+/** What became of one input file. */
+export interface FileReport {
+  path: string
+  size: number
+  /** Empty where the file could not be read. */
+  sha256: string
+  /**
+   * `used`: read in this run; `processed`: an earlier run had it, by the ledger; `same-content`: a file before it has the
+   * same bytes; `failed`: could not be read to its end, and is left for the next run.
+   */
+  status: 'used' | 'processed' | 'same-content' | 'failed'
+  problem?: FileProblem
+  /** The system's word for what went wrong, such as EACCES. */
+  detail?: string
+  /** Records in the file. A record may hold several conversations. */
+  read: number
+  /** Conversations that are trained or evaluated on. */
+  used: number
+  /** Records that were not used, by rule. */
+  dropped: Tally
+  duplicates: { exact: number; near: number }
+  formats: Tally
+  /** Why each format was recognised. */
+  reasons: Record<string, string>
+  adjustments: Tally
+  truncated: Tally
+  redacted: Tally
+  /** Rows that came out of the file. */
+  examples: number
+}
+
+export interface SideReport {
+  examples: number
+  tokens: number
+  trainedTokens: number
+}
+
+/** Counts and hashes, and never any text of a conversation. */
+export interface DataReport {
+  files: FileReport[]
+  /** Files in the input folders whose names are not those of data files. */
+  ignoredFiles: number
+  totals: Pick<FileReport, 'read' | 'used' | 'dropped' | 'duplicates' | 'adjustments' | 'truncated' | 'redacted'>
+  train: SideReport
+  eval: SideReport
+  ledger: { tornBytes: number; badLines: number } | null
+}
+
+export function emptyFileReport(path: string, status: FileReport['status']): FileReport {
+  return {
+    ...{ path, size: 0, sha256: '', status, read: 0, used: 0, dropped: {}, duplicates: { exact: 0, near: 0 } },
+    ...{ formats: {}, reasons: {}, adjustments: {}, truncated: {}, redacted: {}, examples: 0 },
+  }
+}
