@@ -28,7 +28,8 @@ interface Scope {
 /** Hidden states [batch, tokens, hiddenSize] after the last norm. */
 function decoderForward(ctx: ForwardContext, config: ModelConfig, inputs: ForwardInputs): Value {
   const scope: Scope = { ctx, config, inputs, tables: ropeTables(ctx.graph, config, inputs.maxPositions) }
-  let x = embedding(ctx.parameter(inputEmbedding), inputs.ids)
+  const embedded = embedding(ctx.parameter(inputEmbedding), inputs.ids)
+  let x = inputs.embeddingNoise ? add(embedded, inputs.embeddingNoise) : embedded
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     x = ctx.graph.segment(`layer${layer}`, () => decoderLayer(scope, layer, x))
   }

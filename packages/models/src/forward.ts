@@ -77,6 +77,8 @@ export interface ForwardInputs {
   readonly maxPositions: number
   /** i32 [batch, tokens]: a token sees only tokens of its own segment. Not with a cache. */
   readonly segments?: Value | null
+  /** f32 [batch, tokens, hiddenSize], added to the embeddings (NEFTune). */
+  readonly embeddingNoise?: Value | null
   /** Attend to earlier tokens, and append these: for generation. */
   readonly cache?: KeyValueCache | null
 }

@@ -1,0 +1,175 @@
+import type { Batch } from '@mirastral/data'
+import type { Backend, Executable, Session } from '@mirastral/engine'
+import { f32, sizeOf } from '@mirastral/engine'
+import type { InitialAdapter } from '@mirastral/lora'
+import { adapterTensors, subtractedName, withLora } from '@mirastral/lora'
+import type { Architecture, ModelConfig, Weights } from '@mirastral/models'
+import { bindConstants, forwardContext } from '@mirastral/models'
+import { TrainerError } from './errors.js'
+import { uniformNoise } from './noise.js'
+import type { TrainingOptions } from './options.js'
+import { evaluationProgram, microStepProgram, optimizerProgram } from './programs.js'
+import type { ForwardOptions, TrainableModel } from './programs.js'
+import type { DeviceState, TrainStep } from './step.js'
+import { statePrefix } from './step.js'
+
+export interface TrainStepRequest {
+  readonly backend: Backend
+  readonly model: { readonly architecture: Architecture; readonly config: ModelConfig; readonly weights: Weights }
+  readonly adapter: InitialAdapter
+  readonly options: TrainingOptions
+  /** `full` computes each layer's intermediate values again in the backward pass: less memory, about a third more time. */
+  readonly checkpointing: 'none' | 'full'
+}
+
+/** Loads a model and its adapter onto a backend, ready to train. */
+export async function createTrainStep(request: TrainStepRequest): Promise<TrainStep<Batch>> {
+  const session = await request.backend.createSession()
+  const step = new EngineTrainStep(session, request)
+  await step.initialize()
+  return step
+}
+
+/** Programs are compiled once per shape of batch; all of them share the session's weights and states. */
+class EngineTrainStep implements TrainStep<Batch> {
+  private readonly model: TrainableModel
+  private readonly micro = new Map<string, Executable>()
+  private readonly evaluation = new Map<string, Executable>()
+  private readonly bound = new Set<string>()
+  private optimizer: Executable | null = null
+
+  constructor(
+    private readonly session: Session,
+    private readonly request: TrainStepRequest,
+  ) {
+    const { architecture, config, weights } = request.model
+    const { plan } = request.adapter
+    this.model = {
+      architecture,
+      config,
+      context: (graph, dropoutSeed) => withLora(forwardContext(graph, weights.types), plan, { dropoutSeed }),
+      trained: adapterTensors(plan),
+    }
+  }
+
+  async initialize(): Promise<void> {
+    const { tensors, subtracted } = this.request.adapter
+    const state: DeviceState = new Map()
+    for (const [key, shape] of this.model.trained) {
+      const tensor = tensors.get(key)
+      if (!tensor) throw new TrainerError('MIRASTRAL_TRAINER_INTERNAL', `internal: the adapter has no tensor ${key}`)
+      state.set(`${statePrefix.adapter}${key}`, tensor)
+      for (const prefix of [statePrefix.firstMoment, statePrefix.secondMoment, statePrefix.gradient]) {
+        state.set(`${prefix}${key}`, { shape, data: new Float32Array(sizeOf(shape)) })
+      }
+    }
+    await this.writeState(state)
+    for (const [key, { shape, data }] of subtracted) {
+      await this.session.bind(subtractedName(key), { type: f32(...shape), data })
+    }
+  }
+
+  private forwardOptions(batch: Batch): ForwardOptions {
+    const { options, adapter } = this.request
+    return {
+      maxPositions: Math.max(options.maxLength, batch.sequenceLength),
+      labelSmoothing: options.labelSmoothingFactor,
+      dropout: adapter.plan.config.loraDropout > 0,
+      noise: options.neftuneNoiseAlpha !== null,
+    }
+  }
+
+  private async compiled(cache: Map<string, Executable>, batch: Batch, training: boolean): Promise<Executable> {
+    const key = `${batch.batchSize}x${batch.sequenceLength}`
+    const known = cache.get(key)
+    if (known) return known
+    const options = this.forwardOptions(batch)
+    const program = training
+      ? microStepProgram(this.model, batch, { ...options, checkpoint: this.request.checkpointing === 'full' })
+      : evaluationProgram(this.model, batch, options)
+    await bindConstants(this.session, program, this.request.model, this.bound)
+    const executable = await this.session.compile(program)
+    cache.set(key, executable)
+    return executable
+  }
+
+  async accumulate(batch: Batch, at: { readonly microStep: number }): Promise<{ lossSum: number; tokens: number }> {
+    const executable = await this.compiled(this.micro, batch, true)
+    const { lossSum } = await executable.run({ ...inputsOf(batch), ...this.randomInputs(batch, at.microStep) })
+    return { lossSum: lossSum[0], tokens: batch.trainedTokens }
+  }
+
+  /** What dropout and NEFTune draw depends on the seed and the micro-step alone, so that a resumed run draws the same. */
+  private randomInputs(batch: Batch, microStep: number): Record<string, Int32Array | Float32Array> {
+    const { options } = this.request
+    const { dropout, noise } = this.forwardOptions(batch)
+    return {
+      ...(dropout ? { seed: Int32Array.of(options.seed, microStep) } : {}),
+      ...(noise ? { noise: this.neftune(batch, microStep) } : {}),
+    }
+  }
+
+  /** Uniform in [-1, 1] times alpha / sqrt(length * width) (arXiv 2310.05914), the length without padding, per row. */
+  private neftune(batch: Batch, microStep: number): Float32Array {
+    const { hiddenSize } = this.model.config
+    const alpha = this.request.options.neftuneNoiseAlpha ?? 0
+    const { batchSize, sequenceLength, segmentIds } = batch
+    const noise = uniformNoise(batchSize * sequenceLength * hiddenSize, this.request.options.seed, microStep)
+    for (let row = 0; row < batchSize; row++) {
+      const segments = segmentIds.subarray(row * sequenceLength, (row + 1) * sequenceLength)
+      const length = segments.reduce((count, segment) => count + (segment > 0 ? 1 : 0), 0)
+      const size = sequenceLength * hiddenSize
+      const scale = alpha / Math.sqrt(Math.max(1, length) * hiddenSize)
+      for (let i = row * size; i < (row + 1) * size; i++) noise[i] *= scale
+    }
+    return noise
+  }
+
+  async update(o: { learningRate: number; step: number; tokens: number }): Promise<{ gradNorm: number }> {
+    const { options } = this.request
+    this.optimizer ??= await this.session.compile(
+      optimizerProgram(this.model, {
+        beta1: options.adamBeta1,
+        beta2: options.adamBeta2,
+        eps: options.adamEpsilon,
+        weightDecay: options.weightDecay,
+        maxGradNorm: options.maxGradNorm,
+        loraplusLrRatio: options.loraplusLrRatio,
+      }),
+    )
+    const { gradNorm } = await this.optimizer.run({
+      learningRate: Float32Array.of(o.learningRate),
+      bias1: Float32Array.of(1 - options.adamBeta1 ** o.step),
+      bias2: Float32Array.of(1 - options.adamBeta2 ** o.step),
+      inverseTokens: Float32Array.of(1 / Math.max(1, o.tokens)),
+    })
+    return { gradNorm: gradNorm[0] }
+  }
+
+  async evaluate(batch: Batch): Promise<{ lossSum: number; tokens: number; correct: number }> {
+    const executable = await this.compiled(this.evaluation, batch, false)
+    const { lossSum, correct } = await executable.run(inputsOf(batch))
+    return { lossSum: lossSum[0], tokens: batch.trainedTokens, correct: correct[0] }
+  }
+
+  async readState(): Promise<DeviceState> {
+    const state: DeviceState = new Map()
+    for (const [key, shape] of this.model.trained) {
+      for (const prefix of Object.values(statePrefix)) {
+        const { data } = await this.session.read(`${prefix}${key}`)
+        state.set(`${prefix}${key}`, { shape, data: data as Float32Array })
+      }
+    }
+    return state
+  }
+
+  async writeState(state: DeviceState): Promise<void> {
+    for (const [name, { shape, data }] of state) await this.session.bind(name, { type: f32(...shape), data })
+  }
+
+  async dispose(): Promise<void> {
+    await this.session.dispose()
+  }
+}
+
+const inputsOf = ({ inputIds, targets, positions, segmentIds }: Batch) => ({ inputIds, targets, positions, segmentIds })
