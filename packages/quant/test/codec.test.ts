@@ -1,8 +1,8 @@
 import { SafetensorsFile } from '@mirastral/safetensors'
 import type { QuantType } from '@mirastral/quant'
 import { dequantize4bit, dequantize4bitToBits, quantize4bit } from '@mirastral/quant'
-import { afterAll, expect, test } from 'vitest'
-import { bytes, fixture, readF32, readSource } from './fixtures.js'
+import { afterAll, test } from 'vitest'
+import { expectSame, fixture, readF32, readSource } from './fixtures.js'
 
 interface Case {
   name: string
@@ -20,9 +20,10 @@ test.each(cases)(
     const source = await readSource(goldens, `${name}/x`)
     const key = `${name}/${quantType}`
     const tensor = quantize4bit(source, quantType, { shape: goldens.tensors.get(`${name}/x`)?.shape, blockSize })
-    expect(bytes(tensor.codes)).toEqual(Buffer.from(await goldens.read(`${key}/codes`)))
-    expect(bytes(tensor.absmax)).toEqual(bytes(await readF32(goldens, `${key}/absmax`)))
-    const values = source instanceof Float32Array ? dequantize4bit(tensor) : dequantize4bitToBits(tensor)
-    expect(bytes(values)).toEqual(Buffer.from(await goldens.read(`${key}/values`)))
+    expectSame(tensor.codes, await goldens.read(`${key}/codes`))
+    expectSame(tensor.absmax, await readF32(goldens, `${key}/absmax`))
+    const { buffer } = await goldens.read(`${key}/values`)
+    if (source instanceof Float32Array) expectSame(dequantize4bit(tensor), new Float32Array(buffer))
+    else expectSame(dequantize4bitToBits(tensor), new Uint16Array(buffer))
   },
 )

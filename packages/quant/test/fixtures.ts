@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url'
+import { expect } from 'vitest'
 import type { SafetensorsReader } from '@mirastral/safetensors'
 import type { FloatSource } from '@mirastral/quant'
 
@@ -23,4 +24,13 @@ export async function readSource(file: SafetensorsReader, name: string): Promise
 /** The bytes of a typed array, so that -0 and NaN are compared as they are stored. */
 export function bytes(data: ArrayBufferView): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** Whole arrays must be the same bytes; a difference names the first element. */
+export function expectSame<T extends Uint8Array | Uint16Array | Float32Array>(got: T, want: T): void {
+  if (bytes(got).equals(bytes(want))) return
+  const index = got.findIndex((value, i) => !Object.is(value, want[i]))
+  expect.fail(
+    `lengths ${got.length} and ${want.length}, first difference at ${index}: ${got[index]} instead of ${want[index]}`,
+  )
 }

@@ -25,6 +25,8 @@ export interface SafetensorsReader {
   readRange(name: string, start: number, end: number): Promise<Uint8Array<ArrayBuffer>>
   /** Fills `target` with the bytes of a tensor from `start` on; nothing is allocated. */
   readInto(name: string, target: Uint8Array, start?: number): Promise<void>
+  /** The path of the file that holds a tensor; `byteOffset` of its info counts from that file's start. */
+  pathOf(name: string): string
   close(): Promise<void>
 }
 
@@ -87,6 +89,11 @@ export class SafetensorsFile implements SafetensorsReader {
     } catch (error) {
       throw systemError(this.path, error)
     }
+  }
+
+  pathOf(name: string): string {
+    this.info(name)
+    return this.path
   }
 
   async close(): Promise<void> {

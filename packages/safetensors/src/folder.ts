@@ -75,15 +75,18 @@ export class SafetensorsFolder implements SafetensorsReader {
     for (const file of files) if (file.status === 'fulfilled') await file.value.close()
   }
 
-  private shardOf(name: string): Promise<SafetensorsFile> {
+  pathOf(name: string): string {
     const fileName = this.files.get(name)
-    if (fileName === undefined) {
-      throw new SafetensorsError('unknown-tensor', `${this.path}: there is no tensor ${quoted(name)}`)
-    }
-    const known = this.opened.get(fileName)
+    if (fileName !== undefined) return join(this.path, fileName)
+    throw new SafetensorsError('unknown-tensor', `${this.path}: there is no tensor ${quoted(name)}`)
+  }
+
+  private shardOf(name: string): Promise<SafetensorsFile> {
+    const path = this.pathOf(name)
+    const known = this.opened.get(path)
     if (known) return known
-    const file = SafetensorsFile.open(join(this.path, fileName), this.limits)
-    this.opened.set(fileName, file)
+    const file = SafetensorsFile.open(path, this.limits)
+    this.opened.set(path, file)
     return file
   }
 }
