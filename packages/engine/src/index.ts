@@ -63,5 +63,14 @@ export type {
 } from './backends/backend.js'
 export { referenceBackend, ReferenceSession } from './backends/reference/backend.js'
 export { ortBackend, programToOnnx } from './backends/ort/backend.js'
+export { OnnxBuilder } from './backends/ort/onnx-builder.js'
+export {
+  encodeModel,
+  OnnxType,
+  type OnnxModel,
+  type OnnxTensor,
+  type OnnxTypeName,
+  type OnnxValueInfo,
+} from './backends/ort/onnx-proto.js'
 export { physicalCores } from './backends/ort/cores.js'
 export type { OrtOptions } from './backends/ort/options.js'

@@ -15,12 +15,19 @@ export const OnnxType = {
 } as const
 export type OnnxTypeName = keyof typeof OnnxType
 
+/** Where a tensor's bytes lie in a file beside the model. */
+export interface OnnxExternalData {
+  readonly location: string
+  readonly offset: number
+  readonly length: number
+}
+
 export interface OnnxTensor {
   readonly name: string
   readonly type: OnnxTypeName
   readonly dims: readonly number[]
   /** Little-endian elements. */
-  readonly raw: Uint8Array
+  readonly raw: Uint8Array | OnnxExternalData
 }
 
 export type OnnxAttribute =
@@ -119,9 +126,18 @@ class ProtoWriter {
   }
 }
 
+/** TensorProto.DataLocation. */
+const EXTERNAL = 1
+
 function writeTensor(w: ProtoWriter, tensor: OnnxTensor): void {
   for (const dim of tensor.dims) w.int(1, dim)
-  w.int(2, OnnxType[tensor.type]).string(8, tensor.name).bytes(9, tensor.raw)
+  w.int(2, OnnxType[tensor.type]).string(8, tensor.name)
+  if (tensor.raw instanceof Uint8Array) {
+    w.bytes(9, tensor.raw)
+    return
+  }
+  for (const [key, value] of Object.entries(tensor.raw)) w.message(13, (e) => e.string(1, key).string(2, String(value)))
+  w.int(14, EXTERNAL)
 }
 
 /** AttributeProto.AttributeType. */
