@@ -1,3 +1,3 @@
 import { packageConfig } from '../../scripts/package-config.js'
 
-export default packageConfig({ index: 'src/index.ts' })
+export default packageConfig({ index: 'src/index.ts', 'quant-worker': 'src/quant-worker.ts' })

@@ -87,22 +87,20 @@ export function quantize4bit(
   options: QuantizeOptions = {},
   encoder: Encoder = createEncoder(quantType),
 ): FourBitTensor {
-  const tensor = allocate(data, quantType, options)
+  const tensor = allocate(lengthOf(data), dtypeOf(data), quantType, options)
   encoder(data, tensor.blockSize, tensor.codes, tensor.absmax, whoOf(options), 0)
   return tensor
 }
 
-/** The result's arrays, still empty, after all arguments are checked. `shared` puts them into shared memory. */
+/** The result of quantizing `count` elements, with its arrays still empty, after all arguments are checked. */
 export function allocate(
-  data: FloatSource,
+  count: number,
+  dtype: FloatDtype,
   quantType: QuantType,
   options: QuantizeOptions,
-  shared = false,
 ): FourBitTensor {
-  const { blockSize = 64 } = options
+  const { blockSize = 64, shape = [count] } = options
   const who = whoOf(options)
-  const count = lengthOf(data)
-  const shape = options.shape ?? [count]
   checkBlockSize(who, blockSize)
   if (countElements(who, shape) !== count) {
     throw new QuantError(
@@ -110,14 +108,13 @@ export function allocate(
       `${who}: shape [${shape.join(',')}] must have as many elements as the data, got ${count}`,
     )
   }
-  const memory = (bytes: number): ArrayBufferLike => (shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes))
   return {
     quantType,
     shape: [...shape],
     blockSize,
-    dtype: dtypeOf(data),
-    codes: new Uint8Array(memory(Math.ceil(count / 2))),
-    absmax: new Float32Array(memory(Math.ceil(count / blockSize) * 4)),
+    dtype,
+    codes: new Uint8Array(Math.ceil(count / 2)),
+    absmax: new Float32Array(Math.ceil(count / blockSize)),
   }
 }
 

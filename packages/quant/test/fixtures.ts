@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import type { SafetensorsReader } from '@mirastral/safetensors'
-import type { FloatSource } from '@mirastral/quant'
+import type { FloatSource, FourBitTensor } from '@mirastral/quant'
 
 export function fixture(name: string): string {
   return fileURLToPath(new URL(`../../../fixtures/quant/${name}`, import.meta.url))
@@ -33,4 +33,11 @@ export function expectSame<T extends Uint8Array | Uint16Array | Float32Array>(go
   expect.fail(
     `lengths ${got.length} and ${want.length}, first difference at ${index}: ${got[index]} instead of ${want[index]}`,
   )
+}
+
+export function expectSameTensor(got: FourBitTensor, want: FourBitTensor): void {
+  const empty = { codes: undefined, absmax: undefined }
+  expect({ ...got, ...empty }).toEqual({ ...want, ...empty })
+  expectSame(got.codes, want.codes)
+  expectSame(got.absmax, want.absmax)
 }
