@@ -15,8 +15,9 @@ export interface BudgetOptions {
   readonly earlier?: WorkSeconds
 }
 
-/** A save whose time nobody has measured yet is taken to last this long, or 5% of the budget if that is less. */
-const unknownSaveSeconds = 10
+/** A save whose time nobody has measured yet is taken to last a minute, or a tenth of the budget if that is less. */
+const unknownSaveSeconds = 60
+const unknownSaveShare = 0.1
 /** How many measurements of a kind are remembered: the slowest of them is expected next. */
 const remembered = 16
 /** Work is expected to take this much longer than the slowest remembered. */
@@ -66,7 +67,7 @@ export class TimeBudget {
   expected(kind: WorkKind): number {
     const list = this.measured.get(kind) ?? []
     if (list.length > 0) return caution * Math.max(...list)
-    return kind === 'save' ? Math.min(unknownSaveSeconds, 0.05 * (this.limitSeconds ?? 0)) : 0
+    return kind === 'save' ? Math.min(unknownSaveSeconds, unknownSaveShare * (this.limitSeconds ?? 0)) : 0
   }
 
   /** Whether a piece of work of these kinds, a save and the closing of the run fit into what is left. */

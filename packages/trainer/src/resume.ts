@@ -4,7 +4,7 @@ import { TrainerError } from './errors.js'
 import type { Recipe, TrainingOptions } from './options.js'
 import { recipeOf } from './options.js'
 import type { OutputPaths } from './results.js'
-import { isFinalModelThere, readStatus } from './results.js'
+import { isFinalModelThere, outputPaths, readStatus } from './results.js'
 
 /**
  * What a run rests on, as short strings (hashes, names, numbers): base model, adapter configuration, tokenizer, data
@@ -103,9 +103,10 @@ export interface RunInspection {
 }
 
 /** @throws TrainerError `MIRASTRAL_CHECKPOINT_DAMAGED`, `MIRASTRAL_CHECKPOINT_MISMATCH`. */
-export async function inspectRun(paths: OutputPaths): Promise<RunInspection> {
+export async function inspectRun(outputDir: string): Promise<RunInspection> {
   const warnings: string[] = []
-  const checkpoint = await findNewestCheckpoint(paths.results, (message) => warnings.push(message))
+  const { results } = outputPaths(outputDir)
+  const checkpoint = await findNewestCheckpoint(results, (message) => warnings.push(message))
   if (checkpoint === null) {
     return { state: 'none', checkpoint: null, step: 0, totalSteps: 0, identity: null, sources: null, warnings }
   }

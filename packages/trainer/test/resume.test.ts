@@ -2,33 +2,41 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TrainerEvent } from '@mirastral/trainer'
 import { describe, expect, it } from 'vitest'
-import type { Outcome } from './support/runs.js'
+import type { Outcome, RequestChanges } from './support/runs.js'
 import { outcomeOf, readLines, runTask, temporaryFolder } from './support/runs.js'
+import { makeEvaluation, makePairs } from './support/task.js'
+
+/** 11 rows: two epochs of three steps, the last of which takes three rows. */
+const small = (): RequestChanges => ({
+  data: { train: makePairs(11), eval: makeEvaluation(3) },
+  options: { saveSteps: 2, evalSteps: 2 },
+})
+const last = 'checkpoint-6'
 
 const uninterrupted = async (): Promise<Record<string, string>> => {
   const folder = await temporaryFolder()
-  const { result } = await runTask(folder)
-  expect(result).toMatchObject({ status: 'finished', step: 12, totalSteps: 12 })
-  return outcomeOf(folder, 'checkpoint-12')
+  const { result } = await runTask(folder, small())
+  expect(result).toMatchObject({ status: 'finished', step: 6, totalSteps: 6 })
+  return outcomeOf(folder, last)
 }
 
 describe('a resumed run', () => {
   it('equals the uninterrupted one bit for bit, wherever it is stopped', async () => {
     const expected = await uninterrupted()
-    const { events } = await runTask(await temporaryFolder())
+    const { events } = await runTask(await temporaryFolder(), small())
     const stops = events.filter((e) => e.type !== 'warning' && e.type !== 'stop').length
-    expect(stops).toBeGreaterThan(60)
+    expect(stops).toBeGreaterThan(35)
     const names = new Set<string>()
     for (let at = 0; at < stops; at++) {
       const folder = await temporaryFolder()
       let count = 0
-      const first = await runTask(folder, { stopWhen: () => count++ === at })
+      const first = await runTask(folder, { ...small(), stopWhen: () => count++ === at })
       if (first.result.status === 'stopped' && first.result.checkpoint) {
         names.add(first.result.checkpoint.replace(/^.*checkpoint-\d+/, '').replace(/\d+$/, ''))
       }
-      const second = await runTask(folder)
+      const second = await runTask(folder, small())
       expect(second.result.status, `stopped at event ${at}`).toMatch(/finished|nothing-new/)
-      expect(await outcomeOf(folder, 'checkpoint-12'), `stopped at event ${at}`).toEqual(expected)
+      expect(await outcomeOf(folder, last), `stopped at event ${at}`).toEqual(expected)
     }
     expect([...names].sort()).toEqual(['', '-evaluate-', '-micro-'])
   })
@@ -40,11 +48,11 @@ describe('a resumed run', () => {
     let outcome: Outcome
     let segments = 0
     do {
-      outcome = await runTask(folder, { stopWhen: stopAtOnce })
+      outcome = await runTask(folder, { ...small(), stopWhen: stopAtOnce })
       segments++
     } while (outcome.result.status === 'stopped')
-    expect(segments).toBeGreaterThan(50)
-    expect(await outcomeOf(folder, 'checkpoint-12')).toEqual(expected)
+    expect(segments).toBeGreaterThan(25)
+    expect(await outcomeOf(folder, last)).toEqual(expected)
     expect((await readLines(folder, 'segments.jsonl')).length).toBe(2 * segments)
   })
 

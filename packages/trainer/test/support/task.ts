@@ -80,3 +80,16 @@ export const saveAdapter: SaveAdapter = async (folder, weights) => {
 }
 
 export const identity = { model: 'bigram-24x8', adapter: 'lora r=4 alpha=8', data: 'pairs-7' }
+
+/** A step whose evaluations, of `batches` batches each, give losses that rise from the `best`-th evaluation (from 1) on. */
+export function makeWorseningStep(batches: number, best: number): BigramStep {
+  const step = makeStep()
+  const evaluate = step.evaluate.bind(step)
+  let calls = 0
+  step.evaluate = async (batch) => {
+    const evaluation = Math.floor(calls++ / batches) + 1
+    const result = await evaluate(batch)
+    return { ...result, lossSum: result.tokens * (10 + Math.abs(evaluation - best)) }
+  }
+  return step
+}
