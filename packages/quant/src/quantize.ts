@@ -27,7 +27,7 @@ export type Encoder = (
 ) => void
 
 /** float16 is converted to float32 in pieces of this many elements: a multiple of every block size, small for a cache. */
-const pieceElements = 8192
+const pieceElements = 4096
 
 /**
  * The codec of a quant type, equal to bitsandbytes' on the CPU bit for bit. It holds look-up tables of 256 KiB, made

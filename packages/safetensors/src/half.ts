@@ -17,17 +17,13 @@ export function bf16ToF32(data: Uint16Array, out = new Float32Array(data.length)
 /** float16 bits to float32, exact, subnormals, infinities and NaN payloads included. */
 export function f16ToF32(data: Uint16Array, out = new Float32Array(data.length)): Float32Array {
   const bits = bitsOf(out)
-  const shiftExponent = 2 ** 112
   for (let i = 0; i < data.length; i++) {
     const half = data[i]
     const magnitude = half & 0x7fff
-    if (magnitude < 0x7c00) {
-      // The half's fields in a float's places read as value * 2^-112, subnormals too; the product is exact.
-      bits[i] = ((half & 0x8000) << 16) | (magnitude << 13)
-      out[i] *= shiftExponent
-    } else {
-      bits[i] = ((half & 0x8000) << 16) | 0x7f800000 | (magnitude << 13)
-    }
+    const sign = (half & 0x8000) << 16
+    if (magnitude >= 0x400 && magnitude < 0x7c00) bits[i] = sign | ((magnitude << 13) + 0x38000000)
+    else if (magnitude >= 0x7c00) bits[i] = sign | 0x7f800000 | (magnitude << 13)
+    else out[i] = sign === 0 ? magnitude * 2 ** -24 : magnitude * -(2 ** -24)
   }
   return out
 }
