@@ -192,8 +192,8 @@ async function* mergedBytes(
   const rows = shape[0] ?? 1
   const width = shape.slice(1).reduce((a, b) => a * b, 1)
   const bytesPerRow = info.byteLength / Math.max(rows, 1)
-  for (let first = 0, step_ = rowsPerChunk(tensor, width); first < rows; first += step_) {
-    const end = Math.min(first + step_, rows)
+  for (let first = 0, stride = rowsPerChunk(tensor, width); first < rows; first += stride) {
+    const end = Math.min(first + stride, rows)
     const raw = await reader.readRange(source, first * bytesPerRow, end * bytesPerRow)
     if (step.kind === 'copy' && dtype === info.dtype) {
       yield raw

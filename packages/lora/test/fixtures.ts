@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll } from 'vitest'
 import type { ModuleInfo } from '@mirastral/lora'
+import { SafetensorsFile, SafetensorsFolder } from '@mirastral/safetensors'
 
 export const fixtures = fileURLToPath(new URL('../../../fixtures/lora/', import.meta.url))
 
@@ -27,11 +28,30 @@ export interface ConfigGoldens {
   patterns: [pattern: string, name: string, expected: boolean][]
 }
 
+const cleanups: (() => Promise<void>)[] = []
+afterAll(async () => {
+  for (const clean of cleanups.splice(0)) await clean()
+})
+
 /** A folder that is gone after the tests of the file. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'mirastral-lora-'))
-  afterAll(() => rm(folder, { recursive: true, force: true }))
+  cleanups.push(() => rm(folder, { recursive: true, force: true }))
   return folder
+}
+
+/** The tensors of a model folder, closed after the tests of the file. */
+export async function openFolder(folder: string): Promise<SafetensorsFolder> {
+  const reader = await SafetensorsFolder.open(folder)
+  cleanups.push(() => reader.close())
+  return reader
+}
+
+/** The tensors of one file, closed after the tests of the file. */
+export async function openFile(path: string): Promise<SafetensorsFile> {
+  const file = await SafetensorsFile.open(path)
+  cleanups.push(() => file.close())
+  return file
 }
 
 /** The error that `run` throws; fails when it throws none. */
