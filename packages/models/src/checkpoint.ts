@@ -1,7 +1,9 @@
+import { fourBitWeights } from '@mirastral/quant'
 import type { SafetensorsReader, TensorInfo } from '@mirastral/safetensors'
 import { SafetensorsFolder } from '@mirastral/safetensors'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import * as z from 'zod'
 import type { ModelConfig } from './config.js'
 import { ModelError, nameSome, reasonOf } from './errors.js'
 import { readJsonFile } from './json-file.js'
@@ -9,8 +11,8 @@ import type { ParameterSpec } from './parameters.js'
 import { checkpointKey } from './parameters.js'
 import { architectureOf, parseModelConfig } from './registry.js'
 
-/** How a parameter is stored: plain numbers, or bitsandbytes' 4 bits. */
-export type StoredAs = 'dense' | 'nf4' | 'fp4'
+/** How a parameter is stored: plain numbers, or bitsandbytes' 4 bits with a scale for every `blockSize` elements. */
+export type StoredAs = { readonly format: 'dense' } | { readonly format: 'nf4' | 'fp4'; readonly blockSize: number }
 
 /** A model folder whose every tensor has been checked against its configuration; no weight has been read yet. */
 export interface Checkpoint {
@@ -22,18 +24,15 @@ export interface Checkpoint {
   readonly stored: ReadonlyMap<string, StoredAs>
 }
 
-const denseDtypes: readonly string[] = ['F32', 'F16', 'BF16', 'F64']
+const denseDtypes: readonly string[] = ['F32', 'F16', 'BF16']
 /** Buffers that old checkpoints carry and nobody needs. */
 const ignorable = /\.rotary_emb\.inv_freq$|\.(?:masked_bias|attn\.bias)$/
 /** What bitsandbytes stores beside the codes of a 4-bit weight. */
 const quantParts = ['absmax', 'quant_map', 'nested_absmax', 'nested_quant_map']
 
-function storedAs(key: string, tensors: ReadonlyMap<string, TensorInfo>): StoredAs {
-  for (const type of ['nf4', 'fp4'] as const) {
-    if (tensors.has(`${key}.quant_state.bitsandbytes__${type}`)) return type
-  }
-  return 'dense'
-}
+const quantStateSchema = z.object({ blocksize: z.int().positive(), shape: z.array(z.int().nonnegative()) })
+/** bitsandbytes writes about 150 bytes. */
+const maxQuantStateBytes = 4096
 
 interface Findings {
   readonly missing: string[]
@@ -41,40 +40,61 @@ interface Findings {
   readonly wrong: string[]
 }
 
-function checkTensor(key: string, info: TensorInfo, shape: readonly number[], stored: StoredAs, wrong: string[]): void {
+function checkDense(key: string, info: TensorInfo, shape: readonly number[], wrong: string[]): void {
   const got = `${info.dtype}[${info.shape.join(',')}]`
-  if (stored !== 'dense') {
-    const bytes = Math.ceil(shape.reduce((product, size) => product * size, 1) / 2)
-    if (info.byteLength !== bytes)
-      wrong.push(`${key} must have ${bytes} bytes of 4-bit codes for [${shape.join(',')}], got ${got}`)
-  } else if (info.shape.join() !== shape.join()) {
-    wrong.push(`${key} must be [${shape.join(',')}], got ${got}`)
-  } else if (!denseDtypes.includes(info.dtype)) {
-    wrong.push(`${key} must be F32, F16 or BF16, got ${got}`)
+  if (info.shape.join() !== shape.join()) wrong.push(`${key} must be [${shape.join(',')}], got ${got}`)
+  else if (!denseDtypes.includes(info.dtype)) wrong.push(`${key} must be F32, F16 or BF16, got ${got}`)
+}
+
+/** Reads the description of a 4-bit weight; its sizes are checked again, all of them, when the weight is read. */
+async function checkFourBit(
+  reader: SafetensorsReader,
+  key: string,
+  format: 'nf4' | 'fp4',
+  shape: readonly number[],
+  wrong: string[],
+): Promise<StoredAs> {
+  const stateKey = `${key}.quant_state.bitsandbytes__${format}`
+  let json: unknown = null
+  if ((reader.tensors.get(stateKey)?.byteLength ?? 0) <= maxQuantStateBytes) {
+    try {
+      json = JSON.parse(new TextDecoder().decode(await reader.read(stateKey)))
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error
+    }
   }
+  const state = quantStateSchema.safeParse(json)
+  if (!state.success) wrong.push(`${stateKey} must describe the weight in JSON`)
+  else if (state.data.shape.join() !== shape.join()) {
+    wrong.push(`${key} must be [${shape.join(',')}], got ${format}[${state.data.shape.join(',')}]`)
+  }
+  return { format, blockSize: state.data?.blocksize ?? 64 }
 }
 
 /** Compares what the configuration implies with what the files hold. */
-function compare(parameters: readonly ParameterSpec[], tensors: ReadonlyMap<string, TensorInfo>, config: ModelConfig) {
+async function compare(parameters: readonly ParameterSpec[], reader: SafetensorsReader, config: ModelConfig) {
   const findings: Findings = { missing: [], unexpected: [], wrong: [] }
   const stored = new Map<string, StoredAs>()
+  const fourBit = fourBitWeights(reader)
   // A tied head may be stored all the same: the input embedding is what counts, as in Transformers.
   const known = new Set(config.tieWordEmbeddings ? ['lm_head.weight'] : [])
   for (const spec of parameters) {
     const key = checkpointKey(spec)
     known.add(key)
-    const info = tensors.get(key)
-    if (!info) {
-      findings.missing.push(key)
-      continue
+    const info = reader.tensors.get(key)
+    const format = spec.kind === 'linear' ? fourBit.get(key) : undefined
+    if (!info) findings.missing.push(key)
+    else if (format) {
+      for (const part of [...quantParts, `quant_state.bitsandbytes__${format}`]) known.add(`${key}.${part}`)
+      stored.set(key, await checkFourBit(reader, key, format, spec.shape, findings.wrong))
+    } else {
+      stored.set(key, { format: 'dense' })
+      checkDense(key, info, spec.shape, findings.wrong)
     }
-    const as = spec.kind === 'linear' ? storedAs(key, tensors) : 'dense'
-    stored.set(key, as)
-    if (as !== 'dense')
-      for (const part of [...quantParts, `quant_state.bitsandbytes__${as}`]) known.add(`${key}.${part}`)
-    checkTensor(key, info, spec.shape, as, findings.wrong)
   }
-  for (const key of tensors.keys()) if (!known.has(key) && !ignorable.test(key)) findings.unexpected.push(key)
+  for (const key of reader.tensors.keys()) {
+    if (!known.has(key) && !ignorable.test(key)) findings.unexpected.push(key)
+  }
   return { findings, stored }
 }
 
@@ -130,9 +150,13 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const config = parseModelConfig(await readJsonFile(path), path)
   const reader = await SafetensorsFolder.open(folder)
   const parameters = architectureOf(config).parameters(config)
-  const { findings, stored } = compare(parameters, reader.tensors, config)
-  const error = findingsError(folder, findings)
-  if (!error) return { folder, config, parameters, reader, stored }
-  await reader.close()
-  throw error
+  try {
+    const { findings, stored } = await compare(parameters, reader, config)
+    const error = findingsError(folder, findings)
+    if (error) throw error
+    return { folder, config, parameters, reader, stored }
+  } catch (error) {
+    await reader.close()
+    throw error
+  }
 }

@@ -1,3 +1,4 @@
+import { sizeOf } from '@mirastral/engine'
 import type { ModelConfig } from './config.js'
 import { ModelError } from './errors.js'
 import type { ParameterSpec } from './parameters.js'
@@ -99,8 +100,7 @@ function withDefaults(options: EstimateOptions): Shape {
   return shape
 }
 
-const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
-const total = (specs: readonly ParameterSpec[]): number => specs.reduce((sum, spec) => sum + count(spec.shape), 0)
+const total = (specs: readonly ParameterSpec[]): number => specs.reduce((sum, spec) => sum + sizeOf(spec.shape), 0)
 
 function adapted(specs: readonly ParameterSpec[], { targetModules }: Shape): ParameterSpec[] {
   const linear = specs.filter((spec) => spec.kind === 'linear')
@@ -114,7 +114,7 @@ function weightBytes(specs: readonly ParameterSpec[], shape: Shape): number {
   const element = bytesOf(shape.dtype)
   const packed = shape.quantization === 'nf4' && shape.nf4Storage === 'packed'
   const perLinear = packed ? 0.5 + 4 / shape.blockSize : element
-  return specs.reduce((sum, { kind, shape: size }) => sum + count(size) * (kind === 'linear' ? perLinear : element), 0)
+  return specs.reduce((sum, { kind, shape: size }) => sum + sizeOf(size) * (kind === 'linear' ? perLinear : element), 0)
 }
 
 /** Elements that one layer keeps for its backward pass, per token. */
@@ -141,7 +141,7 @@ function activationBytes(config: ModelConfig, shape: Shape, loraModules: number)
 
 /** The largest matrix, expanded, with its table look-ups: what an NF4 product needs in passing. */
 function workspaceBytes(specs: readonly ParameterSpec[], shape: Shape): number {
-  const largest = Math.max(...specs.filter(({ kind }) => kind === 'linear').map((spec) => count(spec.shape)))
+  const largest = Math.max(...specs.filter(({ kind }) => kind === 'linear').map((spec) => sizeOf(spec.shape)))
   const packed = shape.quantization === 'nf4' && shape.nf4Storage === 'packed'
   return runtimeBytes + (packed ? 2 * largest * bytesOf(shape.dtype) : 0)
 }
@@ -150,7 +150,7 @@ function workspaceBytes(specs: readonly ParameterSpec[], shape: Shape): number {
 function stepFlops(config: ModelConfig, specs: readonly ParameterSpec[], shape: Shape, trainable: number): number {
   const tokens = shape.batchSize * shape.sequenceLength
   const linear = total(specs.filter(({ kind }) => kind === 'linear'))
-  const head = count(specs.find(({ name }) => name === outputEmbedding(config))?.shape ?? [])
+  const head = sizeOf(specs.find(({ name }) => name === outputEmbedding(config))?.shape ?? [])
   const scores = 4 * config.numAttentionHeads * config.headDim * shape.sequenceLength * config.numHiddenLayers
   const layers = tokens * (2 * linear + scores)
   const backward = tokens * (2 * linear + 2 * scores)

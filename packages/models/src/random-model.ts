@@ -1,3 +1,4 @@
+import { sizeOf } from '@mirastral/engine'
 import type { TensorEntry } from '@mirastral/safetensors'
 import { bytesOf, f32ToBf16, f32ToF16, writeShardedSafetensors } from '@mirastral/safetensors'
 import { mkdir } from 'node:fs/promises'
@@ -30,12 +31,10 @@ const storage = {
 /** Numbers made and written at a time: 1 MiB of float32. */
 const pieceLength = 2 ** 18
 
-export const elements = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
-
 /** The values of a parameter at initialisation, as Transformers does it: norms 1, biases 0, all else normal. */
 function* initialValues(spec: ParameterSpec, seed: number, std: number): Generator<Float32Array> {
   const numbers = new RandomNumbers(`${seed}/${checkpointKey(spec)}`)
-  for (let left = elements(spec.shape); left > 0; left -= pieceLength) {
+  for (let left = sizeOf(spec.shape); left > 0; left -= pieceLength) {
     const piece = new Float32Array(Math.min(left, pieceLength))
     if (spec.kind === 'norm') piece.fill(1)
     else if (spec.kind !== 'bias') numbers.fillNormal(piece, std)

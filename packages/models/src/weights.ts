@@ -1,10 +1,10 @@
 import type { HostTensor, TensorData, TensorType } from '@mirastral/engine'
-import { bf16, f16, f32, nf4 } from '@mirastral/engine'
-import type { FloatSource } from '@mirastral/quant'
-import { quantizeNf4 } from '@mirastral/quant'
+import { bf16, f16, f32, nf4, sizeOf } from '@mirastral/engine'
+import type { FourBitTensor, Nf4Tensor } from '@mirastral/quant'
+import { dequantize4bit, dequantize4bitToBits, QuantPool, readFourBitTensor } from '@mirastral/quant'
 import type { Dtype } from '@mirastral/safetensors'
 import { f32ToBf16, f32ToF16, toFloat32 } from '@mirastral/safetensors'
-import type { Checkpoint } from './checkpoint.js'
+import type { Checkpoint, StoredAs } from './checkpoint.js'
 import type { StorageDtype } from './config.js'
 import { internal } from './errors.js'
 import type { ParameterSpec } from './parameters.js'
@@ -29,12 +29,6 @@ export interface WeightOptions {
   dtype?: StorageDtype
 }
 
-function floatSource(dtype: Dtype, bytes: Uint8Array<ArrayBuffer>): FloatSource {
-  if (dtype === 'F16') return { dtype: 'f16', data: new Uint16Array(bytes.buffer) }
-  if (dtype === 'BF16') return { dtype: 'bf16', data: new Uint16Array(bytes.buffer) }
-  return toFloat32(dtype, bytes)
-}
-
 const denseTypes = { float32: f32, bfloat16: bf16, float16: f16 } as const
 
 /** The elements of a stored tensor in the dtype that the engine computes with; same-dtype bytes are not copied. */
@@ -45,21 +39,74 @@ function convert(from: Dtype, bytes: Uint8Array<ArrayBuffer>, to: StorageDtype):
   return to === 'bfloat16' ? f32ToBf16(values) : f32ToF16(values)
 }
 
-/** Reads a checkpoint's parameters as an engine takes them. Nothing is kept: memory holds what the caller holds. */
+/** Below this many elements in all, starting threads takes longer than quantizing. */
+const worthThreads = 2 ** 25
+
+/**
+ * Reads a checkpoint's parameters as an engine takes them. Nothing is kept: memory holds what the caller holds, and a
+ * weight that is quantized is never whole in full precision. 4-bit weights are given as they are stored, or expanded
+ * where `quantization` is `none` (and FP4 always: the engine has no FP4).
+ */
 export function checkpointWeights(checkpoint: Checkpoint, options: WeightOptions = {}): Weights {
   const { quantization = 'nf4', blockSize = 64, dtype = 'float32' } = options
-  const { reader, parameters } = checkpoint
+  const { reader, parameters, stored } = checkpoint
   const specs = new Map(parameters.map((spec) => [checkpointKey(spec), spec]))
-  const quantized = (spec: ParameterSpec): boolean => quantization === 'nf4' && spec.kind === 'linear'
-  const typeOf = (spec: ParameterSpec): TensorType =>
-    quantized(spec) ? nf4(spec.shape, blockSize) : denseTypes[dtype](...spec.shape)
+  const plan = new Map([...specs].map(([key, spec]) => [key, planOf(spec, stored.get(key), quantization, blockSize)]))
+  let pool: QuantPool | undefined
+  const startPool = (): QuantPool => {
+    const elements = parameters.reduce((sum, { kind, shape }) => sum + (kind === 'linear' ? sizeOf(shape) : 0), 0)
+    return QuantPool.start(elements < worthThreads ? { threads: 1 } : {})
+  }
+  const typeOf = (key: string, spec: ParameterSpec): TensorType => {
+    const how = plan.get(key)
+    return how?.as === 'nf4' ? nf4(spec.shape, how.blockSize) : denseTypes[dtype](...spec.shape)
+  }
   const get = async (key: string): Promise<HostTensor> => {
     const spec = specs.get(key)
+    const how = plan.get(key)
     const info = reader.tensors.get(key)
-    if (!spec || !info) throw internal(`the model has no parameter ${key}`)
-    const bytes = await reader.read(key)
-    if (!quantized(spec)) return { type: typeOf(spec), data: convert(info.dtype, bytes, dtype) }
-    return quantizeNf4(floatSource(info.dtype, bytes), { shape: spec.shape, blockSize, name: key })
+    if (!spec || !how || !info) throw internal(`the model has no parameter ${key}`)
+    if (how.from === 'four-bit') {
+      const tensor = await readFourBitTensor(reader, key)
+      return how.as === 'nf4' ? asNf4(tensor) : { type: typeOf(key, spec), data: expand(tensor, dtype) }
+    }
+    if (how.as === 'nf4') {
+      pool ??= startPool()
+      return asNf4(await pool.quantizeStored(reader, key, 'nf4', { blockSize: how.blockSize }))
+    }
+    return { type: typeOf(key, spec), data: convert(info.dtype, await reader.read(key), dtype) }
   }
-  return { types: new Map([...specs].map(([key, spec]) => [key, typeOf(spec)])), get, close: () => reader.close() }
+  const close = async (): Promise<void> => {
+    await pool?.close()
+    await reader.close()
+  }
+  return { types: new Map([...specs].map(([key, spec]) => [key, typeOf(key, spec)])), get, close }
+}
+
+/** How a parameter comes from its file to the engine. */
+interface Plan {
+  readonly from: 'dense' | 'four-bit'
+  readonly as: 'dense' | 'nf4'
+  readonly blockSize: number
+}
+
+function planOf(
+  { kind }: ParameterSpec,
+  stored: StoredAs = { format: 'dense' },
+  quantization: 'nf4' | 'none',
+  blockSize: number,
+): Plan {
+  const quantized = quantization === 'nf4' && kind === 'linear' && stored.format !== 'fp4'
+  if (stored.format === 'dense') return { from: 'dense', as: quantized ? 'nf4' : 'dense', blockSize }
+  return { from: 'four-bit', as: quantized ? 'nf4' : 'dense', blockSize: stored.blockSize }
+}
+
+function asNf4(tensor: FourBitTensor): Nf4Tensor {
+  if (tensor.quantType !== 'nf4') throw internal(`expected an nf4 tensor, got ${tensor.quantType}`)
+  return { ...tensor, quantType: 'nf4' }
+}
+
+/** The values of a 4-bit tensor in the dtype that the engine computes with. */
+function expand(tensor: FourBitTensor, dtype: StorageDtype): TensorData {
+  return dtype === 'float32' ? dequantize4bit(tensor) : dequantize4bitToBits(tensor, dtype)
 }

@@ -1,29 +1,16 @@
-import { join } from 'node:path'
-import type { Backend, Session } from '@mirastral/engine'
-import { Graph, i32, linear, ortBackend, referenceBackend, slice, sizeOf } from '@mirastral/engine'
-import type { ModelConfig, Weights } from '@mirastral/models'
-import {
-  architectureOf,
-  bindConstants,
-  cacheStates,
-  checkpointWeights,
-  forwardContext,
-  openCheckpoint,
-  outputEmbedding,
-} from '@mirastral/models'
+import type { Session } from '@mirastral/engine'
+import { Graph, i32, linear, slice, sizeOf } from '@mirastral/engine'
+import type { ModelConfig } from '@mirastral/models'
+import { architectureOf, bindConstants, cacheStates, forwardContext, outputEmbedding } from '@mirastral/models'
 import { describe, expect, it } from 'vitest'
-import { cases, fixtures, readGolden } from './golden.js'
+import { cases, readGolden } from './golden.js'
+import type { Opened } from './harness.js'
+import { backends, open } from './harness.js'
 
-const backends: Backend[] = [referenceBackend(), ortBackend({ threads: 2, worker: false })]
 const capacity = 32
 
-interface Model {
-  readonly config: ModelConfig
-  readonly weights: Weights
-}
-
 /** The logits of the last of `tokens` new tokens, which stand after the `lengths` cached ones. */
-function stepProgram({ config, weights }: Model, tokens: number) {
+function stepProgram({ config, weights }: Opened, tokens: number) {
   const g = new Graph(`step${tokens}`)
   const ctx = forwardContext(g, weights.types)
   const hidden = architectureOf(config).forward(ctx, config, {
@@ -47,7 +34,7 @@ function best(logits: ArrayLike<number>): number {
   return Array.from(logits).reduce((top, x, i) => (x > logits[top] ? i : top), 0)
 }
 
-async function generate(session: Session, model: Model, prompt: number[], count: number): Promise<number[]> {
+async function generate(session: Session, model: Opened, prompt: number[], count: number): Promise<number[]> {
   await bindEmptyCache(session, model.config)
   const run = async (ids: number[], start: number): Promise<number> => {
     const program = stepProgram(model, ids.length)
@@ -69,13 +56,12 @@ async function generate(session: Session, model: Model, prompt: number[], count:
 describe.each(backends)('with a key-value cache on the $name backend', (backend) => {
   it.each(cases)('%s generates, greedily, what Transformers generates', async (name) => {
     const golden = await readGolden(name)
-    const { config, ...checkpoint } = await openCheckpoint(join(fixtures, name))
-    const weights = checkpointWeights({ config, ...checkpoint }, { quantization: 'none' })
+    const model = await open(name)
     const session = await backend.createSession()
     const expected = [...golden.i32('generate.tokens')]
-    const tokens = await generate(session, { config, weights }, [...golden.i32('generate.prompt')], expected.length)
+    const tokens = await generate(session, model, [...golden.i32('generate.prompt')], expected.length)
     await session.dispose()
-    await weights.close()
+    await model.weights.close()
     expect(tokens).toEqual(expected)
   })
 })

@@ -1,73 +1,13 @@
-import { join } from 'node:path'
 import type { Backend, Value } from '@mirastral/engine'
-import {
-  add,
-  f32,
-  grad,
-  Graph,
-  i32,
-  linear,
-  linearCrossEntropy,
-  ortBackend,
-  referenceBackend,
-  reshape,
-  scale,
-  sum,
-} from '@mirastral/engine'
-import type { LinearResolver, ModelConfig, Weights } from '@mirastral/models'
-import {
-  architectureOf,
-  bindConstants,
-  checkpointWeights,
-  forwardContext,
-  openCheckpoint,
-  outputEmbedding,
-  plainLinear,
-} from '@mirastral/models'
+import { add, f32, grad, i32, linear, linearCrossEntropy, reshape, scale, sum } from '@mirastral/engine'
+import type { LinearResolver } from '@mirastral/models'
+import { bindConstants, plainLinear } from '@mirastral/models'
 import { describe, expect, it } from 'vitest'
 import { expectAllClose, tolerances } from '../../engine/src/testing/index.js'
 import type { Golden } from './golden.js'
-import { cases, fixtures, readGolden } from './golden.js'
-
-const backends: Backend[] = [referenceBackend(), ortBackend({ threads: 2, worker: false })]
-
-interface Opened {
-  readonly config: ModelConfig
-  readonly weights: Weights
-}
-
-async function open(name: string): Promise<Opened> {
-  const checkpoint = await openCheckpoint(join(fixtures, name))
-  return { config: checkpoint.config, weights: checkpointWeights(checkpoint, { quantization: 'none' }) }
-}
-
-/** Builds a program around a forward pass over [batch, tokens]. */
-function forwardGraph({ config, weights }: Opened, shape: readonly number[], resolve?: LinearResolver) {
-  const g = new Graph('forward')
-  const ctx = forwardContext(g, weights.types, resolve)
-  const hidden = architectureOf(config).forward(ctx, config, {
-    ids: g.input('ids', i32(...shape)),
-    positions: g.input('positions', i32(...shape)),
-    segments: g.input('segments', i32(...shape)),
-    maxPositions: shape[1],
-  })
-  return { g, hidden, head: ctx.parameter(outputEmbedding(config)) }
-}
-
-function feeds(golden: Golden, part: string): Record<string, Int32Array> {
-  return Object.fromEntries(['ids', 'positions', 'segments'].map((name) => [name, golden.i32(`${part}.${name}`)]))
-}
-
-async function logitsOf(backend: Backend, model: Opened, golden: Golden, part: string): Promise<Float32Array> {
-  const { g, hidden, head } = forwardGraph(model, golden.shape(`${part}.ids`))
-  g.output('logits', linear(hidden, head))
-  const program = g.build()
-  const session = await backend.createSession()
-  await bindConstants(session, program, model)
-  const { logits } = await (await session.compile(program)).run(feeds(golden, part))
-  await session.dispose()
-  return logits as Float32Array
-}
+import { cases, readGolden } from './golden.js'
+import type { Opened } from './harness.js'
+import { backends, feeds, forwardGraph, logitsOf, open } from './harness.js'
 
 /** A LoRA resolver over states that hold the golden adapter, as PEFT computes it: W x + scale B (A x). */
 function goldenAdapter(golden: Golden, states: Map<string, Value>): LinearResolver {
