@@ -3,31 +3,13 @@ import { add, linear } from '@mirastral/engine'
 import type { ModelConfig } from './config.js'
 import { internal } from './errors.js'
 
-/** A linear layer about to be emitted: what a resolver turns into its output. */
-export interface LinearLayer {
-  /** The module's Hugging Face name, such as `model.layers.0.self_attn.q_proj`. */
-  readonly name: string
-  /** [..., in] */
-  readonly x: Value
-  /** [out, in], dense or NF4. */
-  readonly weight: Value
-  /** [out] */
-  readonly bias: Value | null
-}
-
-/** The one seam through which adapters act: the output [..., out] of a linear layer. */
-export type LinearResolver = (layer: LinearLayer) => Value
-
-/** `x Wᵀ + b`, without any adapter. */
-export const plainLinear: LinearResolver = ({ x, weight, bias }) => {
-  const y = linear(x, weight)
-  return bias ? add(y, bias) : y
-}
-
-/** What a forward pass builds with. */
+/**
+ * What a forward pass builds with. It is the seam through which adapters act: `@mirastral/lora` gives a context whose
+ * `linear` adds to this one's. Whether a weight is dense or NF4 is a matter of its type alone.
+ */
 export interface ForwardContext {
   readonly graph: Graph
-  /** The output of the linear layer `name` for x [..., in]. */
+  /** `x Wᵀ + b` of the module `name` (such as `model.layers.0.self_attn.q_proj`) for x [..., in]: [..., out]. */
   linear(name: string, x: Value): Value
   /** A norm or embedding, by its Hugging Face key. */
   parameter(name: string): Value
@@ -37,27 +19,17 @@ export interface ForwardContext {
  * A context whose parameters are constants of `graph`, named by their Hugging Face keys.
  * `types`: the type of every parameter, as in `Weights.types`.
  */
-export function forwardContext(
-  graph: Graph,
-  types: ReadonlyMap<string, TensorType>,
-  resolve: LinearResolver = plainLinear,
-): ForwardContext {
+export function forwardContext(graph: Graph, types: ReadonlyMap<string, TensorType>): ForwardContext {
   const parameter = (name: string): Value => {
     const type = types.get(name)
     if (!type) throw internal(`the model has no parameter ${name}`)
     return graph.constant(name, type)
   }
-  return {
-    graph,
-    parameter,
-    linear: (name, x) =>
-      resolve({
-        name,
-        x,
-        weight: parameter(`${name}.weight`),
-        bias: types.has(`${name}.bias`) ? parameter(`${name}.bias`) : null,
-      }),
+  const linearLayer = (name: string, x: Value): Value => {
+    const y = linear(x, parameter(`${name}.weight`))
+    return types.has(`${name}.bias`) ? add(y, parameter(`${name}.bias`)) : y
   }
+  return { graph, parameter, linear: linearLayer }
 }
 
 /** The keys and values of earlier tokens, held on the device. */

@@ -1,7 +1,7 @@
 import type { Backend, Value } from '@mirastral/engine'
 import { add, f32, grad, i32, linear, linearCrossEntropy, reshape, scale, sum } from '@mirastral/engine'
-import type { LinearResolver } from '@mirastral/models'
-import { bindConstants, plainLinear } from '@mirastral/models'
+import type { ForwardContext } from '@mirastral/models'
+import { bindConstants } from '@mirastral/models'
 import { describe, expect, it } from 'vitest'
 import { expectAllClose, tolerances } from '../../engine/src/testing/index.js'
 import type { Golden } from './golden.js'
@@ -9,18 +9,20 @@ import { cases, readGolden } from './golden.js'
 import type { Opened } from './harness.js'
 import { backends, feeds, forwardGraph, logitsOf, open } from './harness.js'
 
-/** A LoRA resolver over states that hold the golden adapter, as PEFT computes it: W x + scale B (A x). */
-function goldenAdapter(golden: Golden, states: Map<string, Value>): LinearResolver {
-  return (layer) => {
-    const { graph } = layer.x
-    const factor = (letter: string): Value => {
-      const key = `lora.${layer.name}.lora_${letter}.weight`
-      const value = graph.state(key, f32(...golden.shape(key)))
-      states.set(key, value)
-      return value
-    }
-    return add(plainLinear(layer), scale(linear(linear(layer.x, factor('A')), factor('B')), 2))
-  }
+/** A context with the golden adapter, held in states, as PEFT computes it: W x + scale B (A x). */
+function goldenAdapter(golden: Golden, states: Map<string, Value>) {
+  return (ctx: ForwardContext): ForwardContext => ({
+    ...ctx,
+    linear: (name, x) => {
+      const factor = (letter: string): Value => {
+        const key = `lora.${name}.lora_${letter}.weight`
+        const value = ctx.graph.state(key, f32(...golden.shape(key)))
+        states.set(key, value)
+        return value
+      }
+      return add(ctx.linear(name, x), scale(linear(linear(x, factor('A')), factor('B')), 2))
+    },
+  })
 }
 
 /** targets[t] = labels[t + 1]: what position t must predict. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Backend } from '@mirastral/engine'
 import { Graph, i32, linear, ortBackend, referenceBackend } from '@mirastral/engine'
-import type { LinearResolver, ModelConfig, WeightOptions, Weights } from '@mirastral/models'
+import type { ForwardContext, ModelConfig, WeightOptions, Weights } from '@mirastral/models'
 import {
   architectureOf,
   bindConstants,
@@ -27,9 +27,13 @@ export async function open(name: string, options: WeightOptions = { quantization
 }
 
 /** Builds a program around a forward pass over [batch, tokens]. */
-export function forwardGraph({ config, weights }: Opened, shape: readonly number[], resolve?: LinearResolver) {
+export function forwardGraph(
+  { config, weights }: Opened,
+  shape: readonly number[],
+  adapt = (ctx: ForwardContext): ForwardContext => ctx,
+) {
   const g = new Graph('forward')
-  const ctx = forwardContext(g, weights.types, resolve)
+  const ctx = adapt(forwardContext(g, weights.types))
   const hidden = architectureOf(config).forward(ctx, config, {
     ids: g.input('ids', i32(...shape)),
     positions: g.input('positions', i32(...shape)),
