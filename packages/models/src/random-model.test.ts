@@ -1,3 +1,4 @@
+import { dequantizeNf4 } from '@mirastral/quant'
 import { SafetensorsFolder } from '@mirastral/safetensors'
 import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -5,9 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { readJsonFile } from './json-file.js'
-import { writeRandomModel } from './random-model.js'
+import { writeRandomModel, writeRandomNf4Model } from './random-model.js'
 import { RandomNumbers } from './random-numbers.js'
 import { parseModelConfig } from './registry.js'
+import { loadModel } from './load.js'
 
 const tiny = {
   model_type: 'llama',
@@ -75,5 +77,21 @@ describe('writeRandomModel', () => {
   it('says what is wrong with a configuration before it writes anything', async () => {
     const bad = writeRandomModel(join(root, 'x'), { ...tiny, vocab_size: 0 }, { seed: 1 })
     await expect(bad).rejects.toThrow('configuration: vocab_size: must be a whole number from 1 to 16777216, got 0')
+  })
+})
+
+describe('writeRandomNf4Model', () => {
+  it('writes a bitsandbytes checkpoint in shards, whose weights have the deviation asked for', async () => {
+    const json = { ...tiny, hidden_size: 64, intermediate_size: 256 }
+    await writeRandomNf4Model(root, json, { seed: 3, std: 0.05, maxShardBytes: 20_000 })
+    const { weights, config } = await loadModel(root)
+    expect(config.quantization).toMatchObject({ quantType: 'nf4', doubleQuant: false })
+    const key = 'model.layers.1.mlp.gate_proj.weight'
+    expect(weights.types.get(key)).toEqual({ dtype: 'nf4', shape: [256, 64], blockSize: 64 })
+    const tensor = await weights.get(key)
+    await weights.close()
+    const values = 'codes' in tensor ? dequantizeNf4(tensor) : new Float32Array()
+    const deviation = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0) / values.length)
+    expect(Math.abs(deviation / 0.05 - 1)).toBeLessThan(0.03)
   })
 })

@@ -1,4 +1,5 @@
 import { sizeOf } from '@mirastral/engine'
+import { fourBitStateEntries } from '@mirastral/quant'
 import type { TensorEntry } from '@mirastral/safetensors'
 import { bytesOf, f32ToBf16, f32ToF16, writeShardedSafetensors } from '@mirastral/safetensors'
 import { mkdir } from 'node:fs/promises'
@@ -43,7 +44,7 @@ function* initialValues(spec: ParameterSpec, seed: number, std: number): Generat
 }
 
 /** A parameter as an entry of a safetensors file, made when it is written. */
-export function randomEntry(spec: ParameterSpec, seed: number, std: number, dtype: StorageDtype): TensorEntry {
+function randomEntry(spec: ParameterSpec, seed: number, std: number, dtype: StorageDtype): TensorEntry {
   const { name, encode } = storage[dtype]
   const data = function* (): Generator<Uint8Array> {
     for (const piece of initialValues(spec, seed, std)) yield encode(piece)
@@ -52,7 +53,7 @@ export function randomEntry(spec: ParameterSpec, seed: number, std: number, dtyp
 }
 
 /** Makes the folder, writes the weights, and the configuration last: a folder without it is not finished. */
-export async function writeModelFolder(
+async function writeModelFolder(
   folder: string,
   json: Readonly<Record<string, unknown>>,
   entries: Iterable<TensorEntry>,
@@ -86,5 +87,67 @@ export async function writeRandomModel(
     .parameters(config)
     .map((spec) => randomEntry(spec, options.seed, options.std ?? config.initializerRange, dtype))
   await writeModelFolder(folder, { ...rest, dtype }, entries, options.maxShardBytes)
+  return config
+}
+
+const blockSize = 64
+
+/** Random 4-bit codes, all sixteen equally frequent. */
+function* randomCodes(seed: string, bytes: number): Generator<Uint8Array> {
+  const numbers = new RandomNumbers(`${seed}/codes`)
+  for (let left = bytes; left > 0; left -= 4 * pieceLength) {
+    const words = new Int32Array(Math.ceil(Math.min(left, 4 * pieceLength) / 4))
+    numbers.fillBits(words)
+    yield bytesOf(words).subarray(0, Math.min(left, 4 * pieceLength))
+  }
+}
+
+/** Random scales: the codebook's root mean square is 0.525, so scales of about 1.9 deviations give weights of one. */
+function* randomScales(seed: string, count: number, std: number): Generator<Uint8Array> {
+  const numbers = new RandomNumbers(`${seed}/absmax`)
+  for (let left = count; left > 0; left -= pieceLength) {
+    const piece = new Float32Array(Math.min(left, pieceLength))
+    for (let i = 0; i < piece.length; i++) piece[i] = std * (1.4 + numbers.uniform())
+    yield bytesOf(piece)
+  }
+}
+
+/** A linear layer as bitsandbytes stores it in 4 bits, made when it is written. */
+function randomNf4Entries(spec: ParameterSpec, seed: number, std: number, dtype: StorageDtype): TensorEntry[] {
+  const name = checkpointKey(spec)
+  const count = sizeOf(spec.shape)
+  const [bytes, blocks] = [Math.ceil(count / 2), Math.ceil(count / blockSize)]
+  const description = { quantType: 'nf4', blockSize, dtype, shape: spec.shape } as const
+  const state = fourBitStateEntries(name, description, new Float32Array(0)).map((entry) =>
+    entry.name.endsWith('.absmax')
+      ? { ...entry, shape: [blocks], data: () => randomScales(`${seed}/${name}`, blocks, std) }
+      : entry,
+  )
+  return [{ name, dtype: 'U8', shape: [bytes, 1], data: () => randomCodes(`${seed}/${name}`, bytes) }, ...state]
+}
+
+/**
+ * As `writeRandomModel`, with linear layers in bitsandbytes' NF4 layout (blocks of 64): a 7B model takes about 4.5 GB
+ * of disk and no memory to speak of. Default dtype of the rest: bfloat16.
+ */
+export async function writeRandomNf4Model(
+  folder: string,
+  json: Readonly<Record<string, unknown>>,
+  options: RandomModelOptions,
+): Promise<ModelConfig> {
+  const { dtype: _v5, torch_dtype: _v4, ...rest } = json
+  const dtype = options.dtype ?? 'bfloat16'
+  const quantization = { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }
+  const whole = { ...rest, dtype, quantization_config: { ...quantization, bnb_4bit_compute_dtype: dtype } }
+  const config = parseModelConfig(whole, `${folder}: configuration`)
+  const std = options.std ?? config.initializerRange
+  const entries = architectureOf(config)
+    .parameters(config)
+    .flatMap((spec) =>
+      spec.kind === 'linear'
+        ? randomNf4Entries(spec, options.seed, std, dtype)
+        : [randomEntry(spec, options.seed, std, dtype)],
+    )
+  await writeModelFolder(folder, whole, entries, options.maxShardBytes)
   return config
 }
