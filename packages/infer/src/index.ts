@@ -1,1 +1,8 @@
-export {}
+export { InferError } from './errors.js'
+export type { InferErrorCode } from './errors.js'
+export type * from './text-generator.js'
+export { createTextGenerator, EngineTextGenerator } from './generate.js'
+export type { GeneratorRequest } from './generate.js'
+export { CachedDecoder } from './cached-decoder.js'
+export type { DecoderAdapter, DecoderModel, DecoderRequest } from './cached-decoder.js'
+export { Sampler, tokenLogprobs } from './sample.js'

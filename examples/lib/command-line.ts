@@ -1,0 +1,96 @@
+import { parseArgs } from 'node:util'
+import { z } from 'zod'
+
+/** A mistake of the person who runs the program: one line, exit code 2. */
+export class UsageError extends Error {
+  readonly exitCode = 2
+}
+
+const number = z.coerce.number()
+const count = number.int().positive()
+const schema = z.object({
+  model: z.string().min(1).optional(),
+  data: z.array(z.string().min(1)).optional(),
+  out: z.string().min(1).default('runs/finetune'),
+  rank: count.default(16),
+  alpha: number.positive().default(32),
+  dropout: number.min(0).lt(1).default(0),
+  targets: z.string().default('q_proj,k_proj,v_proj,o_proj'),
+  'learning-rate': number.positive().optional(),
+  epochs: number.positive().default(3),
+  'batch-size': count.default(1),
+  accumulation: count.default(4),
+  'max-length': count.min(2).default(256),
+  'save-steps': count.default(100),
+  'budget-minutes': number.positive().default(51),
+  'eval-fraction': number.min(0).max(0.9).default(0.1),
+  seed: number.int().min(0).default(42),
+  threads: count.optional(),
+  checkpointing: z.enum(['none', 'full']).default('none'),
+  dashboard: number.int().min(0).max(65535).optional(),
+  'force-restart': z.boolean().default(false),
+})
+
+export type FinetuneOptions = z.output<typeof schema>
+
+const HELP = `Fine-tunes a Mistral-family chat model: NF4 base, LoRA adapter, resumable.
+
+  --model FOLDER|OWNER/NAME   the base model (default: a small one made on this machine)
+  --data FOLDER...            folders and files of conversations; may be given several times
+                              (default: the sample conversations, examples/data)
+  --out FOLDER                where everything goes (default: runs/finetune)
+  --rank 16  --alpha 32  --dropout 0  --targets q_proj,k_proj,v_proj,o_proj
+  --learning-rate 2e-5 (1e-3 for the small model)  --epochs 3  --batch-size 1  --accumulation 4
+  --max-length 256  --eval-fraction 0.1  --save-steps 100  --budget-minutes 51  --seed 42
+  --threads N  --checkpointing none|full  --dashboard PORT  --force-restart
+`
+
+/** Reads the command line. @throws UsageError that names everything that is wrong. */
+export function readOptions(argv: readonly string[]): FinetuneOptions | 'help' {
+  const names = Object.keys(schema.shape)
+  const flag = (name: string) => name === 'force-restart'
+  const options = Object.fromEntries(
+    names.map((name) => [
+      name,
+      { type: flag(name) ? ('boolean' as const) : ('string' as const), multiple: name === 'data' },
+    ]),
+  )
+  // `pnpm run finetune -- --model X` hands the separator on.
+  const args = argv[0] === '--' ? argv.slice(1) : [...argv]
+  const parsed = parseOrExplain(() =>
+    parseArgs({ args, options: { ...options, help: { type: 'boolean', short: 'h' } }, allowPositionals: false }),
+  )
+  if (parsed.values.help === true) {
+    process.stdout.write(HELP)
+    return 'help'
+  }
+  const result = schema.safeParse(parsed.values)
+  if (result.success) return result.data
+  const problems = result.error.issues.map((issue) => `--${issue.path.join('.')}: ${issue.message}`)
+  throw new UsageError(`${problems.join('; ')}; --help lists the options`)
+}
+
+function parseOrExplain<T>(parse: () => T): T {
+  try {
+    return parse()
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split('. ')[0] : String(error)
+    throw new UsageError(`${reason}; --help lists the options`)
+  }
+}
+
+/**
+ * Runs a program. Errors that carry an `exitCode` (all of ours do) end it with one line; anything else is a fault of the
+ * program and exits with 1. `DEBUG=mirastral` shows where it happened.
+ */
+export async function runMain(main: () => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await main()
+  } catch (error) {
+    const known = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number'
+    const message = error instanceof Error ? error.message : String(error)
+    process.stderr.write(`${known ? 'error' : 'unexpected error'}: ${message}\n`)
+    if (process.env.DEBUG?.includes('mirastral') && error instanceof Error) process.stderr.write(`${error.stack}\n`)
+    process.exitCode = known ? Number(error.exitCode) : 1
+  }
+}
