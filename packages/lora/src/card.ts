@@ -62,11 +62,12 @@ function usage(repo: string, base: string): string {
 With MiraStral (TypeScript, no Python):
 
 \`\`\`ts
-import { downloadModel } from '@mirastral/models'
+import { downloadModel, openCheckpoint } from '@mirastral/models'
 import { loadAdapter, modulesOfModel } from '@mirastral/lora'
 
-const { folder } = await downloadModel(${JSON.stringify(repo)})
-const { adapter } = await loadAdapter(folder, modulesOfModel(parameters)) // parameters of ${base}
+const { folder } = await downloadModel(${JSON.stringify(base)})
+const { parameters } = await openCheckpoint(folder)
+const { adapter } = await loadAdapter('<a clone of this repository>', modulesOfModel(parameters))
 \`\`\`
 
 With PEFT:
@@ -93,7 +94,7 @@ model.load_adapter(${JSON.stringify(repo)})
 function useAndRisks({ purpose }: Evidence): string {
   return `## In a crisis
 
-${[crisisNotice, ...purpose.crisisContacts.map((c) => `- ${c}`)].join('\n')}
+${crisisNotice}${purpose.crisisContacts.length === 0 ? '' : `\n\n${bullets(purpose.crisisContacts)}`}
 
 ## Intended use
 
@@ -155,10 +156,16 @@ function adapterFacts(evidence: Evidence, config: LoraConfig, base: string): (re
   ]
 }
 
+/** A setting that is a path of this machine is shown by its last part. */
+function withoutFolders(value: string | boolean | null): string {
+  const text = String(value)
+  return /^(~?[/\\]|\.\.?[/\\]|[A-Za-z]:[/\\])/.test(text) ? portableModelName(text) : text
+}
+
 function procedure(evidence: Evidence, config: LoraConfig, base: string): string {
   const settings = Object.entries(evidence.hyperparameters).map(([name, value]) => [
     name,
-    typeof value === 'number' ? number(value) : value,
+    typeof value === 'number' ? number(value) : [value].flat().map(withoutFolders),
   ])
   return `## Training procedure
 
@@ -171,10 +178,11 @@ ${table(['setting', 'value'], settings)}`
 
 function resultsSection({ results }: Evidence): string {
   const last = results.evalLoss.at(-1)
+  const lastTrained = results.trainLoss.at(-1)
   const facts: (readonly [string, string])[] = [
     ['Optimizer steps', number(results.steps)],
     ['Epochs', number(results.epochs)],
-    ['Last training loss', number(results.trainLoss.at(-1)?.loss ?? NaN)],
+    ...(lastTrained === undefined ? [] : [['Last training loss', number(lastTrained.loss)] as const]),
     ...(last === undefined ? [] : [['Last evaluation loss', number(last.loss)] as const]),
     ...(last === undefined ? [] : [['Perplexity', number(Math.exp(last.loss))] as const]),
     ...(last?.tokenAccuracy === undefined
@@ -211,7 +219,9 @@ function running({ performance, environment, segments }: Evidence): string {
   ]
   const history = segments.map((s, i) => [i + 1, `${s.firstStep} to ${s.lastStep}`, duration(s.seconds), s.endedBy])
   const resumed =
-    segments.length === 1 ? 'The run was not interrupted.' : `The run was resumed ${segments.length - 1} times.`
+    segments.length === 1
+      ? 'The run was not interrupted.'
+      : `The run was resumed ${segments.length - 1} ${segments.length === 2 ? 'time' : 'times'}.`
   return `## Speed, memory and environment
 
 ${table(['', ''], facts)}
