@@ -12,9 +12,10 @@ export interface Tool {
   parameters: Record<string, unknown>
 }
 
+/** `train: false` marks an answer that is only given as context. */
 export type Turn =
   | { role: 'system' | 'user'; content: string }
-  | { role: 'assistant'; content: string; toolCalls?: ToolCall[] }
+  | { role: 'assistant'; content: string; toolCalls?: ToolCall[]; train?: false }
   | { role: 'tool'; content: string; toolCallId?: string; name?: string }
 
 export type AssistantTurn = Extract<Turn, { role: 'assistant' }>

@@ -1,11 +1,23 @@
 import { z } from 'zod'
 import { DataError } from './errors.js'
+import { mappingSchema } from './formats/mapping.js'
 import { FORMATS } from './formats/registry.js'
 import { limitsSchema } from './read/limits.js'
+import { redactionSchema } from './records/redact.js'
 
 const formatNames = FORMATS.map((format) => format.name)
 
-export const optionsSchema = z.strictObject({
+/** How the records of an input are read, where detecting it is not wanted. */
+const readingSchema = z.strictObject({
+  /** The format of every record, instead of detecting each. */
+  format: z.enum(formatNames).optional(),
+  /** The fields of a format of your own. */
+  mapping: mappingSchema.optional(),
+  /** The encoding of text files that are not UTF-8: a label of the WHATWG Encoding standard, such as `latin1`. */
+  encoding: z.string().refine(isEncoding, 'is not a known encoding').optional(),
+})
+
+export const optionsSchema = readingSchema.extend({
   /** Tokens of a row. */
   maxLength: z.number().int().min(2).default(256),
   truncation: z.enum(['left', 'right', 'split', 'drop']).default('left'),
@@ -17,10 +29,15 @@ export const optionsSchema = z.strictObject({
   splitSeed: z.number().int().nonnegative().default(0),
   /** Which duplicates are removed, within the run and (with a ledger) across runs. */
   duplicates: z.enum(['keep', 'exact', 'near']).default('near'),
-  /** The format of every record, instead of detecting each. */
-  format: z.enum(formatNames).optional(),
-  /** The encoding of text files that are not UTF-8. */
-  encoding: z.string().optional(),
+  /** `true`, or what to replace: personal data becomes [EMAIL], [PHONE], ... Default: nothing is replaced. */
+  redact: z
+    .union([z.boolean(), redactionSchema])
+    .default(false)
+    .transform((value) => (value === true ? redactionSchema.parse({}) : value)),
+  /** Throw where a file cannot be read, instead of leaving it for the next run. */
+  strict: z.boolean().default(false),
+  /** Worker threads; 0 works on the calling thread. */
+  threads: z.union([z.literal('auto'), z.number().int().min(0).max(256)]).default('auto'),
   limits: limitsSchema.prefault({}),
 })
 
@@ -34,4 +51,12 @@ export function resolveOptions(options: DataOptions): ResolvedDataOptions {
   if (result.success) return result.data
   const problems = result.error.issues.map((issue) => `${issue.path.join('.') || 'options'}: ${issue.message}`)
   throw new DataError('MIRASTRAL_DATA_OPTION', `data options: ${problems.join('; ')}`)
+}
+
+function isEncoding(label: string): boolean {
+  try {
+    return new TextDecoder(label).encoding !== ''
+  } catch {
+    return false
+  }
 }

@@ -1,36 +1,43 @@
-import { Dataset } from './dataset.js'
-import type { Examples } from './example-rows.js'
-import { formatNamed } from './formats/registry.js'
-import type { LedgerEntry } from './ledger/entry.js'
+import { createHash } from 'node:crypto'
+import { DataError } from './errors.js'
 import type { Ledger } from './ledger/ledger.js'
 import { resolveOptions } from './options.js'
 import type { DataOptions, ResolvedDataOptions } from './options.js'
-import { FileError } from './read/file-problems.js'
-import { identify, requireUnchanged } from './read/hash-file.js'
+import { entriesOf } from './pipeline/ledger-entries.js'
+import type { RunRecord } from './pipeline/ledger-entries.js'
+import { requireSame } from './pipeline/manifest.js'
+import type { DataManifest } from './pipeline/manifest.js'
+import { createPool } from './pipeline/process-pool.js'
+import { identifyFiles, readFiles } from './pipeline/read-files.js'
+import type { IdentifiedFile } from './pipeline/read-files.js'
+import { FILE_PROBLEMS } from './read/file-problems.js'
+import { fetchHubDataset } from './read/hub-dataset.js'
+import type { HubOptions } from './read/hub-dataset.js'
 import { listInputFiles } from './read/input-files.js'
-import type { InputFile } from './read/input-files.js'
-import { readRecords } from './read/read-records.js'
-import { processRecords } from './records/process-records.js'
-import type { ProcessOptions } from './records/process-records.js'
-import { emptyFileReport } from './report.js'
+import { Quarantine } from './records/quarantine.js'
+import type { ProcessSettings } from './records/record-processor.js'
+import { reportOf } from './report.js'
 import type { DataReport, FileReport } from './report.js'
+import { Dataset } from './rows/dataset.js'
+import type { Examples } from './rows/example-rows.js'
+import { TokenCache } from './rows/token-cache.js'
 import { ChatTokenizer } from './tokens/chat-tokenizer.js'
 
 export interface PrepareRequest {
-  /** Folders and files. */
+  /** Folders, files, and datasets of the Hugging Face Hub (`hf:owner/name[@revision][:split]`). */
   inputs: readonly string[]
   /** The tokenizer, or the folder of one. */
   tokenizer: ChatTokenizer | string
-  /** Files that it knows are not read again; without one every file is read. */
+  /** Files that it knows are not read again, and conversations that it knows are duplicates. */
   ledger?: Ledger
   options?: DataOptions
-}
-
-/** What a training run reports back, for the ledger. */
-export interface RunRecord {
-  /** The first and last optimizer step that saw the data, counted from 1. */
-  steps?: readonly [number, number]
-  adapter?: string
+  /** A folder in which tokens are kept between runs; it may be deleted at any time. Default: tokens stay in memory. */
+  cacheDir?: string
+  /** A file for the list of what was not used: rules and places, and no text. */
+  quarantine?: string
+  /** The manifest that the run to be resumed had: the same rows in the same order are made again. */
+  manifest?: DataManifest
+  hub?: HubOptions
 }
 
 export interface PreparedData {
@@ -38,101 +45,119 @@ export interface PreparedData {
   eval: Examples
   report: DataReport
   tokenizer: ChatTokenizer
-  /** Writes the files of this run into the ledger. To be called once the result of the training is safe. */
+  /** To be kept with a checkpoint. */
+  manifest: DataManifest
+  /** Writes the files and conversations of this run into the ledger. To be called once the result of the training is safe. */
   commit(run?: RunRecord): Promise<void>
+  /** Closes the files that rows are read from. */
+  close(): void
 }
 
 /**
  * Reads conversation files into tokenized train and eval rows. Broken records and files are counted and left out; nothing
- * is written until `commit`.
+ * is written to the ledger until `commit`.
  *
- * @throws DataError for inputs that do not exist, an unusable tokenizer, or wrong options.
+ * @throws DataError for inputs that do not exist, an unusable tokenizer, wrong options, other data than the manifest's, and
+ *   (with `strict`) files that cannot be read.
  */
 export async function prepareDataset(request: PrepareRequest): Promise<PreparedData> {
   const options = resolveOptions(request.options ?? {})
+  const { ledger } = request
   const tokenizer =
     typeof request.tokenizer === 'string' ? await ChatTokenizer.fromFolder(request.tokenizer) : request.tokenizer
-  const listed = await listInputFiles(request.inputs, request.ledger === undefined ? [] : [request.ledger.path])
-  const dataset = new Dataset(options)
-  for (const { path, problem, detail } of listed.unreadable) {
-    dataset.files.push({ ...emptyFileReport(path, 'failed'), problem, detail })
+  const settings = settingsOf(options)
+  const listed = await listInputFiles(
+    await localInputs(request),
+    [ledger?.path, request.quarantine].filter((path) => path !== undefined),
+  )
+  const { toRead, reports } = await identifyFiles(listed, ledger, request.manifest)
+  const dataset = new Dataset(options, await ledger?.fingerprints())
+  const cache = request.cacheDir === undefined ? undefined : await TokenCache.create(request.cacheDir)
+  await readInto(dataset, { toRead, reports, request, options, settings, tokenizer, cache })
+  const manifest: DataManifest = {
+    version: 1,
+    files: toRead
+      .filter(({ report }) => report.status === 'used')
+      .map(({ report: { path, sha256 } }) => ({ path, sha256 })),
+    tokenizer: tokenizer.hash,
+    settings: createHash('sha256')
+      .update(JSON.stringify([settings, options.duplicates, options.evalFraction]))
+      .digest('hex'),
+    conversations: dataset.contentHash(),
   }
-  for (const file of listed.files) await addFile(file, dataset, tokenizer, options, request.ledger)
-  const report = dataset.report(listed.ignored, request.ledger?.found ?? null)
+  if (request.manifest !== undefined) requireSame(request.manifest, manifest)
+  const report = reportOf(reports, dataset, listed.ignored, ledger?.found ?? null)
   return {
-    train: dataset.train,
-    eval: dataset.eval,
-    report,
-    tokenizer,
-    commit: async (run = {}) => request.ledger?.append(report.files.flatMap((file) => entryOf(file, run))),
-  }
-}
-
-async function addFile(
-  file: InputFile,
-  dataset: Dataset,
-  tokenizer: ChatTokenizer,
-  options: ResolvedDataOptions,
-  ledger: Ledger | undefined,
-): Promise<void> {
-  const report = emptyFileReport(file.path, 'used')
-  const mark = dataset.mark()
-  try {
-    const identity = await identify(file.path)
-    report.sha256 = identity.sha256
-    report.size = identity.size
-    if (dataset.hasFile(identity.sha256)) report.status = 'same-content'
-    else if (ledger?.processed(identity.sha256, file.path) !== undefined) report.status = 'processed'
-    else {
-      await readFile(file, dataset, tokenizer, options, report)
-      await requireUnchanged(file.path, identity)
-    }
-    dataset.files.push(report)
-  } catch (error) {
-    if (!(error instanceof FileError)) throw error
-    dataset.rollBack(mark)
-    const failed = emptyFileReport(file.path, 'failed')
-    const { problem, detail } = error
-    dataset.files.push({ ...failed, size: report.size, sha256: report.sha256, problem, ...(detail && { detail }) })
-  }
-}
-
-async function readFile(
-  file: InputFile,
-  dataset: Dataset,
-  tokenizer: ChatTokenizer,
-  options: ResolvedDataOptions,
-  report: FileReport,
-): Promise<void> {
-  const { maxLength, truncation, trainOn, trainOnToolCalls, limits, splitSeed } = options
-  const format = options.format === undefined ? undefined : formatNamed(options.format)
-  const process: ProcessOptions = {
-    limits,
-    splitSeed,
-    fit: { maxLength, truncation, trainOn, trainOnToolCalls },
-    ...(format === undefined ? {} : { format }),
-  }
-  const read = { limits, ...(options.encoding === undefined ? {} : { encoding: options.encoding }) }
-  for await (const records of readRecords(file, read)) {
-    dataset.add(processRecords(records, report.read, report.sha256, tokenizer, process), report)
-  }
-}
-
-function entryOf(file: FileReport, run: RunRecord): LedgerEntry[] {
-  if (file.status === 'processed' || file.status === 'same-content') return []
-  return [
-    {
-      version: 1,
-      status: file.status === 'used' ? 'processed' : 'failed',
-      path: file.path,
-      size: file.size,
-      sha256: file.sha256 === '' ? null : file.sha256,
-      time: new Date().toISOString(),
-      formats: file.formats,
-      rows: { read: file.read, used: file.used, dropped: file.dropped, duplicates: file.duplicates },
-      steps: run.steps === undefined ? null : [run.steps[0], run.steps[1]],
-      adapter: run.adapter ?? null,
-      ...(file.problem === undefined ? {} : { problem: file.problem }),
+    ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest },
+    commit: async (run = {}) => {
+      const entries = report.files.flatMap((file) => entriesOf(file, run))
+      await ledger?.append(entries, dataset.fingerprints())
     },
-  ]
+    close: () => cache?.close(),
+  }
+}
+
+interface ReadJob {
+  toRead: readonly IdentifiedFile[]
+  reports: readonly FileReport[]
+  request: PrepareRequest
+  options: ResolvedDataOptions
+  settings: ProcessSettings
+  tokenizer: ChatTokenizer
+  cache: TokenCache | undefined
+}
+
+async function readInto(dataset: Dataset, job: ReadJob): Promise<void> {
+  const { toRead, reports, request, options, settings, tokenizer, cache } = job
+  const bytes = toRead.reduce((sum, { identity }) => sum + identity.size, 0)
+  const pool = createPool(tokenizer, settings, options.threads, bytes)
+  const { encoding, limits } = options
+  const quarantine = request.quarantine === undefined ? undefined : await Quarantine.create(request.quarantine)
+  try {
+    const read = encoding === undefined ? { limits } : { limits, encoding }
+    const cacheParts = [tokenizer.hash, settings, encoding ?? null]
+    await readFiles(toRead, { pool, read, cache, cacheParts }, dataset, quarantine)
+    for (const { path, problem, detail } of reports) {
+      if (problem !== undefined) await quarantine?.addFile(path, problem, detail)
+    }
+    if (options.strict) requireReadable(reports)
+    await quarantine?.close()
+  } catch (error) {
+    await quarantine?.discard()
+    throw error
+  } finally {
+    await pool.close()
+  }
+}
+
+function settingsOf(options: ResolvedDataOptions): ProcessSettings {
+  const { limits, maxLength, truncation, trainOn, trainOnToolCalls, splitSeed, format, mapping, redact } = options
+  return {
+    limits,
+    fit: { maxLength, truncation, trainOn, trainOnToolCalls },
+    splitSeed,
+    signatures: options.duplicates === 'near',
+    ...(format === undefined ? {} : { format }),
+    ...(mapping === undefined ? {} : { mapping }),
+    ...(redact === false ? {} : { redaction: redact }),
+  }
+}
+
+async function localInputs({ inputs, hub }: PrepareRequest): Promise<string[]> {
+  if (inputs.length === 0) {
+    throw new DataError('MIRASTRAL_DATA_INPUT', 'data: there must be at least one input; give folders or files')
+  }
+  const local: string[] = []
+  for (const input of inputs) local.push(...(input.startsWith('hf:') ? await fetchHubDataset(input, hub) : [input]))
+  return local
+}
+
+function requireReadable(reports: readonly FileReport[]): void {
+  const failed = reports.filter(({ problem }) => problem !== undefined)
+  if (failed.length === 0) return
+  const [{ path, problem = 'unreadable' }] = failed
+  throw new DataError(
+    'MIRASTRAL_DATA_INPUT',
+    `data: ${failed.length} of ${reports.length} files cannot be used, and strict is set; the first, ${path}, ${FILE_PROBLEMS[problem]}`,
+  )
 }

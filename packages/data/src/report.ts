@@ -1,5 +1,8 @@
 import type { FileProblem } from './read/file-problems.js'
+import { addTally } from './records/tally.js'
 import type { Tally } from './records/tally.js'
+import type { Dataset } from './rows/dataset.js'
+import type { ExampleRows } from './rows/example-rows.js'
 
 /** What became of one input file. */
 export interface FileReport {
@@ -9,9 +12,9 @@ export interface FileReport {
   sha256: string
   /**
    * `used`: read in this run; `processed`: an earlier run had it, by the ledger; `same-content`: a file before it has the
-   * same bytes; `failed`: could not be read to its end, and is left for the next run.
+   * same bytes; `later`: not part of the run that is resumed; `failed`: left for the next run.
    */
-  status: 'used' | 'processed' | 'same-content' | 'failed'
+  status: 'used' | 'processed' | 'same-content' | 'later' | 'failed'
   problem?: FileProblem
   /** The system's word for what went wrong, such as EACCES. */
   detail?: string
@@ -46,12 +49,38 @@ export interface DataReport {
   totals: Pick<FileReport, 'read' | 'used' | 'dropped' | 'duplicates' | 'adjustments' | 'truncated' | 'redacted'>
   train: SideReport
   eval: SideReport
+  /** What was wrong with the ledger; null without one. */
   ledger: { tornBytes: number; badLines: number } | null
 }
 
-export function emptyFileReport(path: string, status: FileReport['status']): FileReport {
+export function emptyFileReport(path: string): FileReport {
   return {
-    ...{ path, size: 0, sha256: '', status, read: 0, used: 0, dropped: {}, duplicates: { exact: 0, near: 0 } },
+    ...{ path, size: 0, sha256: '', status: 'used', read: 0, used: 0, dropped: {}, duplicates: { exact: 0, near: 0 } },
     ...{ formats: {}, reasons: {}, adjustments: {}, truncated: {}, redacted: {}, examples: 0 },
   }
+}
+
+export function reportOf(
+  files: FileReport[],
+  dataset: Dataset,
+  ignoredFiles: number,
+  ledger: DataReport['ledger'],
+): DataReport {
+  const totals: DataReport['totals'] = {
+    ...{ read: 0, used: 0, dropped: {}, duplicates: { exact: 0, near: 0 } },
+    ...{ adjustments: {}, truncated: {}, redacted: {} },
+  }
+  for (const file of files) {
+    totals.read += file.read
+    totals.used += file.used
+    totals.duplicates.exact += file.duplicates.exact
+    totals.duplicates.near += file.duplicates.near
+    for (const tally of ['dropped', 'adjustments', 'truncated', 'redacted'] as const)
+      addTally(totals[tally], file[tally])
+  }
+  return { files, ignoredFiles, totals, train: sideOf(dataset.train), eval: sideOf(dataset.eval), ledger }
+}
+
+function sideOf({ length, tokens, trainedTokens }: ExampleRows): SideReport {
+  return { examples: length, tokens, trainedTokens }
 }

@@ -21,6 +21,7 @@ const messageSchema = z.looseObject({
   tool_calls: optional(z.array(callSchema)),
   function_call: optional(functionSchema),
   tool_call_id: optional(z.string()),
+  weight: optional(z.number()),
   name: optional(z.string()),
 })
 const messagesSchema = z.array(messageSchema)
@@ -39,6 +40,10 @@ export function isMessage(value: unknown): boolean {
   return isObject(value) && typeof value.role === 'string' && ('content' in value || 'tool_calls' in value)
 }
 
+export function isMessageList(value: unknown): value is unknown[] {
+  return Array.isArray(value) && value.length > 0 && value.every(isMessage)
+}
+
 /** OpenAI's messages (the older function_call and role "function" too) as turns. */
 export function turnsOfMessages(messages: unknown, field: string): Turn[] {
   return checkShape(messagesSchema, messages, field).map((message, i) => turnOf(message, `${field}.${i}`))
@@ -55,7 +60,13 @@ function turnOf(message: Message, where: string): Turn {
       return { role: 'user', content }
     case 'assistant': {
       const toolCalls = callsOf(message, where)
-      return toolCalls.length === 0 ? { role: 'assistant', content } : { role: 'assistant', content, toolCalls }
+      return {
+        role: 'assistant',
+        content,
+        ...(toolCalls.length === 0 ? {} : { toolCalls }),
+        // OpenAI's fine-tuning files leave an answer out of the loss in this way.
+        ...(message.weight === 0 ? { train: false } : {}),
+      }
     }
     case 'tool':
     case 'function':

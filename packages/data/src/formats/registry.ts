@@ -1,13 +1,26 @@
 import { RecordError } from '../records/rules.js'
+import { alpaca } from './alpaca.js'
 import { contextResponse } from './context-response.js'
 import { isObject } from './format.js'
 import type { Detection, Format, JsonObject } from './format.js'
 import { messages } from './messages.js'
+import { preference } from './preference.js'
+import { promptCompletion } from './prompt-completion.js'
+import { questionAnswer } from './question-answer.js'
+import { shareGpt } from './share-gpt.js'
+import { text } from './text.js'
 
 /** Every format that is recognised. To add one: a file beside these, a line here, a fixture in fixtures/data/formats. */
-export const FORMATS = [messages, contextResponse] as const satisfies readonly Format[]
-
-export type FormatName = (typeof FORMATS)[number]['name']
+export const FORMATS: readonly Format[] = [
+  messages,
+  shareGpt,
+  alpaca,
+  promptCompletion,
+  contextResponse,
+  questionAnswer,
+  preference,
+  text,
+]
 
 export function formatNamed(name: string): Format | undefined {
   return FORMATS.find((format) => format.name === name)

@@ -2,6 +2,8 @@ import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { errorCodeOf } from '../errors.js'
 import type { LedgerEntry } from './entry.js'
+import { appendFingerprints, readFingerprints } from './fingerprints.js'
+import type { Fingerprints } from './fingerprints.js'
 import { appendJournal, ledgerError, readJournal, repairJournal } from './journal.js'
 import { acquireLock } from './lock.js'
 import type { Lock } from './lock.js'
@@ -72,12 +74,29 @@ export class Ledger {
     return last.status === 'failed' && last.sha256 === sha256 ? 'failed' : 'changed'
   }
 
-  /** @throws DataError MIRASTRAL_LEDGER where the ledger was opened for reading only, or the disk is full. */
-  async append(entries: readonly LedgerEntry[]): Promise<void> {
+  /** The fingerprints of all conversations that were trained on; none where the ledger itself is empty or new. */
+  async fingerprints(): Promise<Fingerprints | undefined> {
+    return this.known.length === 0 ? undefined : await readFingerprints(this.fingerprintPath)
+  }
+
+  /**
+   * Records a run: first what was trained on, then the files, so that a run that is killed in between does not train on
+   * anything twice.
+   *
+   * @throws DataError MIRASTRAL_LEDGER where the ledger was opened for reading only, or the disk is full.
+   */
+  async append(entries: readonly LedgerEntry[], fingerprints?: Fingerprints): Promise<void> {
     if (this.lock === null) throw ledgerError(`${this.path} was opened for reading; open it with Ledger.open`)
     if (entries.length === 0) return
+    if (fingerprints !== undefined) {
+      await appendFingerprints(this.fingerprintPath, fingerprints, this.known.length === 0)
+    }
     await appendJournal(this.path, entries)
     this.known.push(...entries)
+  }
+
+  private get fingerprintPath(): string {
+    return `${this.path.replace(/\.jsonl$/, '')}.fingerprints`
   }
 
   /** Gives the lock back. */

@@ -5,9 +5,12 @@ export const FILE_PROBLEMS = {
   'invalid-gzip': 'is not a whole gzip file',
   truncated: 'ends in the middle of its JSON (still being written, or cut off)',
   'not-json': 'is not JSON',
-  'invalid-csv': 'is not CSV',
+  'invalid-utf8': 'is not valid UTF-8 (name its encoding: latin1, windows-1252, ...)',
+  'invalid-csv': 'is not CSV with a header',
   'invalid-parquet': 'is not a whole Parquet file',
+  'record-too-large': 'has records that are too large to be read one by one',
   'no-records': 'has no records',
+  'nothing-usable': 'has no record that can be used',
   'changed-while-reading': 'was written to while it was read',
 } as const
 

@@ -1,6 +1,8 @@
 import type { InputFile } from './input-files.js'
 import { openText } from './open-bytes.js'
 import type { RawRecord } from './raw-record.js'
+import { readCsv } from './read-csv.js'
+import { readParquet } from './read-parquet.js'
 import { readJson, readJsonLines } from './read-json.js'
 import type { JsonReadOptions } from './read-json.js'
 
@@ -23,7 +25,10 @@ export async function* readRecords({ path, kind }: InputFile, options: ReadOptio
       yield* readJsonLines(openText(path, options.encoding), options.limits)
       break
     case 'csv':
+      yield* readCsv(openText(path, options.encoding), options.limits)
+      break
     case 'parquet':
-      throw new Error('internal: not yet')
+      yield* readParquet(path)
+      break
   }
 }

@@ -87,9 +87,16 @@ function merged(turns: readonly Turn[], adjustments: Set<Adjustment>): Turn[] {
     }
     adjustments.add('turns-merged')
     const content = [previous.content, turn.content].filter((text) => text !== '').join('\n\n')
-    out[out.length - 1] = { ...turn, content }
+    out[out.length - 1] = mergedTurn(previous, turn, content)
   }
   return out
+}
+
+/** An answer that has a part which is only context is context. */
+function mergedTurn(previous: Turn, turn: Turn, content: string): Turn {
+  if (turn.role !== 'assistant') return { ...turn, content }
+  const isContext = turn.train === false || (previous.role === 'assistant' && previous.train === false)
+  return isContext ? { ...turn, content, train: false } : { ...turn, content }
 }
 
 /** From the first user turn to the last answer: nothing else can be learned from. */
@@ -97,7 +104,7 @@ function cutToAnswers(turns: readonly Turn[], adjustments: Set<Adjustment>): Tur
   const system = turns.filter((turn) => turn.role === 'system')
   const rest = turns.slice(system.length)
   const first = rest.findIndex((turn) => turn.role === 'user')
-  const last = rest.findLastIndex((turn) => turn.role === 'assistant')
+  const last = rest.findLastIndex((turn) => turn.role === 'assistant' && turn.train !== false)
   if (last < 0) throw new RecordError('nothing-to-train-on')
   if (first < 0 || first > last) throw new RecordError('no-user-turn')
   if (first > 0) {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { IGNORE_INDEX } from '../conversation.js'
 import type { Conversation, TokenizedExample, Turn } from '../conversation.js'
 import { joinSegments } from './segments.js'
@@ -21,6 +22,12 @@ export interface ChatTokenizerOptions {
   rules?: TemplateRules
 }
 
+/** What is needed to load the same tokenizer again, on another thread. */
+export interface TokenizerOrigin {
+  folder: string
+  options: ChatTokenizerOptions
+}
+
 export interface MaskOptions {
   /** Train on all assistant turns (default) or on the last one only. */
   trainOn?: 'all' | 'last'
@@ -35,6 +42,7 @@ export class ChatTokenizer {
   /** SHA-256 over the tokenizer's files and how templates are chosen: equal hashes mean equal tokens. */
   readonly hash: string
   readonly template: ChatTemplate
+  readonly origin: TokenizerOrigin
   readonly bosTokenId: number | undefined
   readonly eosTokenId: number
   /** Never the end-of-sequence token where the vocabulary offers anything else: the pad token, `<unk>`, or a spare one. */
@@ -42,7 +50,14 @@ export class ChatTokenizer {
   private readonly encoder: TextEncoder
   private readonly files: TokenizerFiles
 
-  private constructor(files: TokenizerFiles, encoder: TextEncoder, template: ChatTemplate, hash: string) {
+  private constructor(
+    origin: TokenizerOrigin,
+    files: TokenizerFiles,
+    encoder: TextEncoder,
+    template: ChatTemplate,
+    hash: string,
+  ) {
+    this.origin = origin
     this.files = files
     this.encoder = encoder
     this.template = template
@@ -61,7 +76,7 @@ export class ChatTokenizer {
     const files = await readTokenizerFiles(folder)
     const encoder = await TextEncoder.create(files)
     const { template, hash } = chooseTemplate(files, options)
-    return new ChatTokenizer(files, encoder, template, hash)
+    return new ChatTokenizer({ folder: resolve(folder), options }, files, encoder, template, hash)
   }
 
   /** The highest token id plus one; a model's embedding may have more rows. */
@@ -94,6 +109,12 @@ export class ChatTokenizer {
     return { inputIds, labels: inputIds.map((id, i) => (trained[i] ? id : IGNORE_INDEX)) }
   }
 
+  /** A plain text to continue, without a template: the beginning-of-sequence token and the text's tokens. */
+  encodeText(text: string): Int32Array {
+    const plain = { text, control: false, producedBy: -1, toolCall: false }
+    return Int32Array.from(encodeSegments([...this.beginning(), plain], this.encoder, () => false).ids)
+  }
+
   /** The text of tokens. Special tokens are left out unless asked for. */
   decode(ids: ArrayLike<number>, options: { skipSpecialTokens?: boolean } = {}): string {
     return decodeWith(this.encoder, ids, options.skipSpecialTokens ?? true)
@@ -107,13 +128,17 @@ export class ChatTokenizer {
   segmentsOf(conversation: Conversation): Segment[] {
     if (conversation.plain !== true)
       return this.template.render(conversation.turns, { tools: conversation.tools ?? [] })
-    const bos = this.files.config.bos_token
     const content = conversation.turns.map((turn) => turn.content).join('')
     return [
-      ...(bos === undefined ? [] : [{ text: bos, control: true, producedBy: -1, toolCall: false }]),
+      ...this.beginning(),
       { text: content, control: false, producedBy: 0, toolCall: false },
       { text: this.files.config.eos_token ?? '', control: true, producedBy: 0, toolCall: false },
     ]
+  }
+
+  private beginning(): Segment[] {
+    const { bos_token: bos } = this.files.config
+    return bos === undefined ? [] : [{ text: bos, control: true, producedBy: -1, toolCall: false }]
   }
 
   private idOf(token: string | undefined): number | undefined {
@@ -128,9 +153,16 @@ export class ChatTokenizer {
   }
 }
 
+function isTrained(turn: Turn): boolean {
+  return turn.role === 'assistant' && turn.train !== false
+}
+
 function trainedSegments(conversation: Conversation, options: MaskOptions): (segment: Segment) => boolean {
   const { trainOn = 'all', trainOnToolCalls = true } = options
   const last = conversation.turns.findLastIndex((turn) => turn.role === 'assistant')
   return ({ producedBy, toolCall }) =>
-    producedBy >= 0 && (trainOn === 'all' || producedBy === last) && (trainOnToolCalls || !toolCall)
+    producedBy >= 0 &&
+    (trainOn === 'all' || producedBy === last) &&
+    (trainOnToolCalls || !toolCall) &&
+    isTrained(conversation.turns[producedBy])
 }

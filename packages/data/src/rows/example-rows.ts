@@ -1,60 +1,76 @@
-import { IGNORE_INDEX } from './conversation.js'
-import type { TokenizedExample } from './conversation.js'
+import { IGNORE_INDEX } from '../conversation.js'
+import type { TokenizedExample } from '../conversation.js'
+import { GrowableUint32 } from './growable.js'
 
 /** Tokenized rows with random access. */
 export interface Examples extends Iterable<TokenizedExample> {
   readonly length: number
   /** Tokens in all rows. */
   readonly tokens: number
+  /** Tokens that are trained on, in all rows. */
+  readonly trainedTokens: number
   /** @throws RangeError for an index outside [0, length). */
   get(index: number): TokenizedExample
   /** The number of tokens of a row. */
   lengthOf(index: number): number
 }
 
-/** Where tokens lie: twice the id, plus one where it is trained on. */
+/** Tokens in the form in which they are kept: twice the id, plus one where the token is trained on. */
+export type TokenWords = Uint16Array | Uint32Array
+
+/** Where the tokens of some rows lie. */
 export interface TokenSource {
-  read(offset: number, length: number): Uint32Array
+  read(offset: number, length: number): TokenWords
 }
 
-/** Rows by their place in token sources; the tokens stay where they are. */
+/** Rows by their place in token sources; the tokens stay where they are, in memory or on disk. */
 export class ExampleRows implements Examples {
   private readonly sources: TokenSource[] = []
-  private readonly sourceOf: number[] = []
-  private readonly offsets: number[] = []
-  private readonly lengths: number[] = []
-  private total = 0
+  private readonly sourceOf = new GrowableUint32()
+  private readonly offsets = new GrowableUint32()
+  private readonly lengths = new GrowableUint32()
+  private readonly trained = new GrowableUint32()
+  private allTokens = 0
+  private allTrained = 0
 
   get length(): number {
     return this.lengths.length
   }
 
   get tokens(): number {
-    return this.total
+    return this.allTokens
   }
 
-  add(source: TokenSource, offset: number, length: number): void {
+  get trainedTokens(): number {
+    return this.allTrained
+  }
+
+  add(source: TokenSource, offset: number, length: number, trained: number): void {
     if (this.sources.at(-1) !== source) this.sources.push(source)
     this.sourceOf.push(this.sources.length - 1)
     this.offsets.push(offset)
     this.lengths.push(length)
-    this.total += length
+    this.trained.push(trained)
+    this.allTokens += length
+    this.allTrained += trained
   }
 
   /** Forgets the rows from `length` on, for a file that turned out to be broken. */
   truncate(length: number): void {
-    for (let i = length; i < this.lengths.length; i++) this.total -= this.lengths[i]
-    this.sourceOf.length = this.offsets.length = this.lengths.length = length
+    this.allTokens -= this.lengths.sumFrom(length)
+    this.allTrained -= this.trained.sumFrom(length)
+    for (const column of [this.sourceOf, this.offsets, this.lengths, this.trained]) column.truncate(length)
   }
 
   lengthOf(index: number): number {
     this.check(index)
-    return this.lengths[index]
+    return this.lengths.at(index)
   }
 
   get(index: number): TokenizedExample {
     this.check(index)
-    const words = this.sources[this.sourceOf[index]].read(this.offsets[index], this.lengths[index])
+    const source = this.sources[this.sourceOf.at(index)]
+    const words = source.read(this.offsets.at(index), this.lengths.at(index))
     const inputIds = Int32Array.from(words, (word) => word >>> 1)
     return { inputIds, labels: inputIds.map((id, i) => (words[i] & 1 ? id : IGNORE_INDEX)) }
   }

@@ -1,0 +1,63 @@
+import { z } from 'zod'
+import type { Draft, Turn } from '../conversation.js'
+import { RecordError } from '../records/rules.js'
+import { isObject, parsedIfJsonText, requireText } from './format.js'
+import type { Format, JsonObject } from './format.js'
+
+const path = z.string().min(1)
+const roleName = z.enum(['system', 'user', 'assistant', 'tool'])
+
+/**
+ * A format of the user's own, by the names of its fields; `a.b` is field b of field a. Either one question and answer per
+ * record, or a list of turns.
+ */
+export const mappingSchema = z.union([
+  z.strictObject({ user: path, assistant: path, system: path.optional() }),
+  z.strictObject({
+    /** The field that holds the list of turns. */
+    turns: path,
+    /** The fields of a turn: who speaks, and what. */
+    role: path,
+    content: path,
+    /** What the file calls the roles, such as `{therapist: 'assistant', client: 'user'}`. */
+    roles: z.record(z.string(), roleName).default({}),
+    system: path.optional(),
+  }),
+])
+
+export type Mapping = z.input<typeof mappingSchema>
+export type ResolvedMapping = z.output<typeof mappingSchema>
+
+export function formatOfMapping(mapping: ResolvedMapping): Format {
+  return {
+    name: 'mapping',
+    detect: () => ({ confidence: 1, reason: 'a mapping was given' }),
+    reformat: (record) => [draftBy(mapping, record)],
+  }
+}
+
+function draftBy(mapping: ResolvedMapping, record: JsonObject): Draft {
+  const system = mapping.system === undefined ? undefined : fieldAt(record, mapping.system)
+  const before: Turn[] = typeof system === 'string' && system.trim() !== '' ? [{ role: 'system', content: system }] : []
+  if ('user' in mapping) {
+    const question = requireText(fieldAt(record, mapping.user), mapping.user)
+    const answer = requireText(fieldAt(record, mapping.assistant), mapping.assistant)
+    return { turns: [...before, { role: 'user', content: question }, { role: 'assistant', content: answer }] }
+  }
+  const list = parsedIfJsonText(fieldAt(record, mapping.turns))
+  if (!Array.isArray(list)) throw new RecordError('invalid-shape', mapping.turns)
+  const turns = list.map((item: unknown, i): Turn => {
+    const said = requireText(fieldAt(item, mapping.content), `${mapping.turns}.${i}.${mapping.content}`)
+    const name = requireText(fieldAt(item, mapping.role), `${mapping.turns}.${i}.${mapping.role}`)
+    const role = roleName.safeParse(Object.hasOwn(mapping.roles, name) ? mapping.roles[name] : name.toLowerCase())
+    if (!role.success) throw new RecordError('unknown-role', `${mapping.turns}.${i}.${mapping.role}`)
+    return { role: role.data, content: said }
+  })
+  return { turns: [...before, ...turns] }
+}
+
+function fieldAt(value: unknown, path: string): unknown {
+  let at = value
+  for (const name of path.split('.')) at = isObject(at) && Object.hasOwn(at, name) ? at[name] : undefined
+  return at
+}

@@ -1,0 +1,87 @@
+import type { Turn } from '../conversation.js'
+import { canonical } from './fingerprint.js'
+
+/** Bins per side of a conversation: 64 estimate a similarity of 0.8 to about 0.05. */
+const BINS = 64
+/** What was asked, then what was answered. Bytes of a signature. */
+export const SIGNATURE_BYTES = 2 * BINS
+/** Words in a row that count as one item. */
+const SHINGLE = 3
+
+const EMPTY = 0xffffffff
+
+/**
+ * A MinHash signature of the two sides of a conversation: the share of equal bytes estimates the Jaccard similarity of
+ * their three-word shingles. One permutation hashing with optimal densification: one hash per shingle (Li, Owen and Zhang
+ * 2012; Shrivastava 2017). Of each bin's minimum eight bits are kept, so that unlike texts agree in one byte of 256.
+ *
+ * The system prompt has no part in it: it is the same everywhere.
+ */
+export function signatureOf(turns: readonly Turn[]): Uint8Array {
+  const asked = turns.filter((turn) => turn.role === 'user' || turn.role === 'tool').map((turn) => turn.content)
+  const answered = turns.flatMap((turn) =>
+    turn.role === 'assistant'
+      ? [turn.content, ...(turn.toolCalls ?? []).map((call) => JSON.stringify(call.arguments))]
+      : [],
+  )
+  const signature = new Uint8Array(SIGNATURE_BYTES)
+  signature.set(minHash(asked.join(' ')), 0)
+  signature.set(minHash(answered.join(' ')), BINS)
+  return signature
+}
+
+/** The estimated similarity (0 to 1) of the side of two conversations that is less alike. */
+export function similarity(a: Uint8Array, b: Uint8Array): number {
+  let asked = 0
+  let answered = 0
+  for (let i = 0; i < BINS; i++) {
+    if (a[i] === b[i]) asked++
+    if (a[BINS + i] === b[BINS + i]) answered++
+  }
+  return Math.min(asked, answered) / BINS
+}
+
+function minHash(text: string): Uint8Array {
+  const minima = new Uint32Array(BINS).fill(EMPTY)
+  const words = wordHashes(canonical(text).toLowerCase())
+  const last = Math.max(words.length - SHINGLE, 0)
+  for (let i = 0; words.length > 0 && i <= last; i++) {
+    let hash = 0
+    for (let k = i; k < Math.min(i + SHINGLE, words.length); k++) hash = mixed(Math.imul(hash, 31) + words[k])
+    const bin = hash >>> 26
+    // One bit less than a bin holds, so that no value looks like an empty bin.
+    const value = mixed(hash ^ 0x5bd1e995) >>> 1
+    if (value < minima[bin]) minima[bin] = value
+  }
+  if (words.length > 0) fillEmptyBins(minima)
+  return Uint8Array.from(minima, (value) => mixed(value) >>> 24)
+}
+
+/** An empty bin takes the value of one that is not, chosen by its own number, hence in the same way for every text. */
+function fillEmptyBins(minima: Uint32Array): void {
+  const found = minima.slice()
+  for (let bin = 0; bin < BINS; bin++) {
+    for (let attempt = 1; minima[bin] === EMPTY; attempt++) {
+      minima[bin] = found[mixed(bin * 0x9e3779b1 + attempt) >>> 26]
+    }
+  }
+}
+
+/** One hash (FNV-1a) per run of letters and digits. */
+function wordHashes(text: string): number[] {
+  const hashes: number[] = []
+  for (const [word] of text.matchAll(/[\p{L}\p{N}]+/gu)) {
+    let hash = 0x811c9dc5
+    for (let i = 0; i < word.length; i++) hash = Math.imul(hash ^ word.charCodeAt(i), 0x01000193)
+    hashes.push(hash)
+  }
+  return hashes
+}
+
+/** MurmurHash3's last step. */
+export function mixed(value: number): number {
+  let hash = value
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return (hash ^ (hash >>> 16)) >>> 0
+}
