@@ -43,6 +43,8 @@ export interface ChatRequest extends GenerationOptions {
   readonly tools?: readonly Tool[]
   /** Left out: 'auto' where there are tools. */
   readonly toolChoice?: ToolChoice
+  /** False allows one tool call in an answer at most. Default true. */
+  readonly parallelToolCalls?: boolean
 }
 
 /** A plain text to be continued, without a chat template. */
@@ -75,23 +77,42 @@ export interface Usage {
 /** `stop`: the model ended, or a stop string was met. `length`: `maxNewTokens` or the context window was reached. */
 export type FinishReason = 'stop' | 'length'
 
-export type GenerationEvent =
-  /** One token. `text` is what may be shown now: whole characters, never part of a stop string, often empty. */
-  | { readonly type: 'token'; readonly text: string; readonly tokenId: number; readonly logprobs?: TokenLogprobs }
-  /** The last event. */
-  | { readonly type: 'finish'; readonly reason: FinishReason; readonly usage: Usage }
+/**
+ * One token. `text` is what may be shown now: whole characters, never part of a stop string, often empty. `toolCalls` marks
+ * the control token that begins tool calls; what follows it is their JSON.
+ */
+export interface TokenEvent {
+  readonly type: 'token'
+  readonly text: string
+  readonly tokenId: number
+  readonly logprobs?: TokenLogprobs
+  readonly toolCalls?: true
+}
+
+/** The last event. */
+export interface FinishEvent {
+  readonly type: 'finish'
+  readonly reason: FinishReason
+  readonly usage: Usage
+}
+
+export type GenerationEvent = TokenEvent | FinishEvent
 
 /**
  * What everything above generation is written against: the chat, the guard, the server. Several calls may be in flight
- * at once; the generator batches or queues them as it likes.
- *
- * Tool calls come as text, in the model's own format (`[TOOL_CALLS] [...]`): see `parseToolCalls`.
+ * at once; the generator batches or queues them as it likes. Tool calls come as text in the model's own format, which
+ * `ToolCallReader` reads.
  */
 export interface TextGenerator {
   /** The name under which clients ask for it. */
   readonly modelId: string
   /** The greatest number of tokens of prompt and answer together. */
   readonly contextLength: number
+  /**
+   * How tool calls begin: with a control token, or, where the vocabulary has none, with the text `[TOOL_CALLS]`. Text that
+   * merely looks like the control token begins nothing.
+   */
+  readonly toolCallMarker: 'control' | 'text'
   /** The number of tokens that a conversation takes as a prompt, the template and the tools included. */
   countTokens(messages: readonly Turn[], tools?: readonly Tool[]): number
   /**

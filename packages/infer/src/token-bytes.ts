@@ -27,9 +27,6 @@ export interface TokenBytes {
   readonly specialTokens: ReadonlyMap<string, number>
 }
 
-/** Special tokens whose text is kept, because `parseToolCalls` looks for it. */
-const keptSpecialTokens: readonly string[] = ['[TOOL_CALLS]']
-
 const utf8 = new TextEncoder()
 const metaspace = '\u2581'
 
@@ -53,7 +50,7 @@ export function tokenBytesFromJson(json: unknown): TokenBytes {
   const specialTokens = new Map<string, number>()
   for (const { id, content, special } of tokenizer.added_tokens ?? []) {
     if (special) specialTokens.set(content, id)
-    bytes[id] = special && !keptSpecialTokens.includes(content) ? undefined : utf8.encode(content)
+    bytes[id] = special ? undefined : utf8.encode(content)
   }
   return { bytes: Array.from(bytes), stripsLeadingSpace: decoder.stripsLeadingSpace, specialTokens }
 }

@@ -27,9 +27,10 @@ import { stringGrammar } from './schema-strings.js'
  * `enum`, `const`, `anyOf`, `oneOf` whose alternatives exclude each other, `allOf` of one, `$ref` inside the schema,
  * `minLength`, `maxLength`, `pattern`, common `format`s, and bounds of numbers that are integers. Annotations are ignored.
  * Throws `InferError` that lists every other keyword with its place, because ignoring one would give invalid answers.
+ * `prefix` begins the names of the schema's own rules, so that the grammars of several schemas can be put together.
  */
-export function jsonSchemaGrammar(schema: unknown): GrammarRules {
-  return new SchemaCompiler(schema).compile()
+export function jsonSchemaGrammar(schema: unknown, prefix = ''): GrammarRules {
+  return new SchemaCompiler(schema, prefix).compile()
 }
 
 class SchemaCompiler {
@@ -37,10 +38,12 @@ class SchemaCompiler {
   readonly #rules = baseRules()
   readonly #problems: string[] = []
   readonly #shared = new Map<string, string>()
+  readonly #prefix: string
   #depth = 0
 
-  constructor(root: unknown) {
+  constructor(root: unknown, prefix: string) {
     this.#root = root
+    this.#prefix = prefix
   }
 
   compile(): GrammarRules {
@@ -60,7 +63,7 @@ class SchemaCompiler {
   /** A rule with this body; the same body gives the same rule. */
   readonly #share = (body: Grammar): Grammar => {
     const key = JSON.stringify(body, (_key, value: unknown) => (value === Infinity ? 'Infinity' : value))
-    const name = this.#shared.get(key) ?? `#${this.#shared.size}`
+    const name = this.#shared.get(key) ?? `${this.#prefix}#${this.#shared.size}`
     this.#shared.set(key, name)
     this.#rules.set(name, body)
     return rule(name)
@@ -101,7 +104,7 @@ class SchemaCompiler {
     const target = typeof reference === 'string' ? pointerTarget(this.#root, reference) : undefined
     if (target === undefined)
       return this.#problem(path, '$ref must point to a place inside the schema, as in #/$defs/name')
-    const name = `$ref ${String(reference)}`
+    const name = `${this.#prefix}$ref ${String(reference)}`
     if (!this.#rules.has(name)) {
       this.#rules.set(name, never)
       this.#rules.set(name, this.#schema(target, String(reference)))
