@@ -15,8 +15,8 @@ export interface DataPiece {
   readonly tensor: OnnxTensor
 }
 
-/** ONNX Runtime maps files by pages; a tensor that starts on one needs no copy. */
-const alignment = 4096
+/** A large tensor that starts on a page of its file can be mapped instead of copied; others only need their elements aligned. */
+const alignmentOf = (bytes: number): number => (bytes >= 2 ** 20 ? 4096 : 64)
 /** Browsers hold at most 2 GiB in one buffer. */
 export const maxDataFileBytes = 2 ** 31 - 2 ** 24
 
@@ -75,6 +75,7 @@ export class WeightLayout implements ExportedWeights {
   ): string {
     const name = form === 'dense' ? key : `${key}.${form}`
     if (this.pieces.some(({ tensor }) => tensor.name === name)) return name
+    const alignment = alignmentOf(bytes)
     const start = Math.ceil(this.offset / alignment) * alignment
     const next = start + bytes > maxDataFileBytes && start > 0
     if (next) this.file++
