@@ -3,12 +3,16 @@
 //   npx -y pnpm@10 run finetune                                          the sample data on a small model
 //   npx -y pnpm@10 run finetune --model FOLDER --data FOLDER --out DIR   your own
 import { createHash } from 'node:crypto'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { PreparedData } from '@mirastral/data'
 import { Ledger, prepareDataset } from '@mirastral/data'
+import type { Backend } from '@mirastral/engine'
 import { ortBackend } from '@mirastral/engine'
 import { createTextGenerator } from '@mirastral/infer'
+import type { Adapter } from '@mirastral/lora'
 import { initializeAdapter, loadAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
+import type { LoadedModel } from '@mirastral/models'
 import { loadModel } from '@mirastral/models'
 import {
   batchesOf,
@@ -24,6 +28,7 @@ import type { FinetuneOptions } from './lib/command-line.js'
 import { readOptions, runMain } from './lib/command-line.js'
 import { sampleAnswer, say, showData } from './lib/show.js'
 
+const nameOf = (path: string): string => relative(process.cwd(), path) || path
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 const hashOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')
 
@@ -33,108 +38,105 @@ const QUESTION = 'I keep waking up at four and going over everything I said at w
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2))
   if (options === 'help') return 0
-  const recipe = recipeOf(options)
   const backend = ortBackend(options.threads === undefined ? {} : { threads: options.threads })
 
   // 1. The base model: its linear layers become NF4 while they are read.
-  const source = options.model ?? (await ownBaseModel(options))
-  const model = await loadModel(source, { quantization: 'nf4' })
+  const model = await loadModel(options.model ?? (await ownBaseModel(options)), { quantization: 'nf4' })
   for (const warning of model.warnings) say(`note: ${warning}`)
 
-  // 2. The conversations. A run that was interrupted goes on with the files that it began with.
+  // 2. The conversations that no run has seen yet. A run that was interrupted goes on with the files it began with.
   const before = await inspectRun(options.out)
-  const started = before.state === 'unfinished' && !options['force-restart'] ? (before.sources as string[]) : null
+  const interrupted = before.state === 'unfinished' && !options['force-restart']
+  const inputs = interrupted ? (before.sources as string[]) : (options.data ?? [here('data')])
   const ledger = await Ledger.open(join(options.out, 'processed_files.jsonl'))
   try {
-    say(
-      `reading conversations from ${(started ?? options.data ?? ['the sample data']).length > 3 ? 'the files of the interrupted run' : (options.data ?? ['examples/data']).join(', ')}`,
-    )
+    say(`reading ${interrupted ? 'the files of the interrupted run' : inputs.map(nameOf).join(', ')}`)
     const data = await prepareDataset({
-      inputs: started ?? options.data ?? [here('data')],
+      inputs,
       tokenizer: model.folder,
       ledger,
       options: { maxLength: options['max-length'], evalFraction: options['eval-fraction'] },
     })
     showData(data.report)
-    const used = data.report.files.filter((file) => file.status === 'used')
 
-    // 3. The adapter: which layers, which rank, which first values.
-    const modules = modulesOfModel(model.architecture.parameters(model.config))
-    const lora = parseLoraConfig({
-      r: options.rank,
-      loraAlpha: options.alpha,
-      loraDropout: options.dropout,
-      targetModules: options.targets.split(','),
-      taskType: 'CAUSAL_LM',
-      baseModelNameOrPath: model.name,
-    })
-    const plan = planLora(lora, modules)
-
-    // 4. Training: resumes, stops in time, saves whole checkpoints.
-    const events = new TrainerEvents()
-    const endProgress = showProgress(events, { stream: process.stdout, elapsed: () => process.uptime() })
-    const batches = {
-      batchSize: recipe.perDeviceTrainBatchSize,
-      padTokenId: data.tokenizer.padTokenId,
-      sequenceLength: lengths(options['max-length']),
-    }
-    const result = await train({
-      outputDir: options.out,
-      options: recipe,
-      identity: {
-        model: model.identity,
-        adapter: hashOf(lora),
-        tokenizer: data.tokenizer.hash,
-        preparation: hashOf([options['max-length'], options['eval-fraction']]),
-        data: hashOf(used.map((file) => file.sha256)),
-      },
-      sources: used.map((file) => file.path),
-      data:
-        data.report.train.examples === 0
-          ? null
-          : {
-              train: batchesOf(data.train, { ...batches, seed: options.seed }),
-              eval: batchesOf(data.eval, batches),
-            },
-      step: async () =>
-        createTrainStep({
-          backend,
-          model,
-          adapter: await initializeAdapter(plan, { seed: options.seed }),
-          options: recipe,
-          checkpointing: options.checkpointing,
-        }),
-      saveAdapter: (folder, tensors) => saveAdapter(folder, { plan, tensors }),
-      events,
-    })
-    endProgress()
+    // 3. Training. Files count as processed only once what they taught is safe.
+    const { result, modules } = await trainAdapter(options, model, data, backend)
     say(result.message)
-
-    // 5. Files count as processed only now that what they taught is safe.
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
-    if (isDone && used.length > 0)
-      await data.commit({ steps: [1, Math.max(1, result.step)], adapter: result.finalModel ?? '' })
+    if (isDone) await data.commit({ steps: [1, Math.max(1, result.step)], adapter: result.finalModel ?? '' })
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
 
-    // 6. The adapter speaks.
+    // 4. The adapter speaks.
     say(`train loss ${result.trainLoss?.toFixed(4) ?? '-'}, eval loss ${result.evaluation?.evalLoss.toFixed(4) ?? '-'}`)
-    const trained = await loadAdapter(result.finalModel, modules)
-    say(`\nasked: ${QUESTION}`)
-    for (const [name, adapter] of [
-      ['before', null],
-      ['after', trained],
-    ] as const) {
-      const generator = await createTextGenerator({ model, adapter, backend, contextLength: 512 })
-      say(`${name}: ${await sampleAnswer(generator, QUESTION)}`)
-      await generator.dispose()
-    }
+    const { adapter } = await loadAdapter(result.finalModel, modules)
+    say(`\nasked:  ${QUESTION}`)
+    say(`before: ${await answerOf(model, null, backend)}`)
+    say(`after:  ${await answerOf(model, adapter, backend)}`)
     if (options.model === undefined)
-      say('\nThe small model has read nothing but the sample conversations; see --model for real ones.')
-    say(`the adapter is in ${result.finalModel}`)
+      say('(a small model that has read only the sample conversations; --model takes real ones)')
+    say(`\nthe adapter is in ${result.finalModel}`)
     return result.exitCode
   } finally {
     await ledger.close()
     await model.weights.close()
+  }
+}
+
+/** Resumes what is unfinished, stops in time, saves whole checkpoints; nothing new ends at once. */
+async function trainAdapter(options: FinetuneOptions, model: LoadedModel, data: PreparedData, backend: Backend) {
+  const recipe = recipeOf(options)
+  const modules = modulesOfModel(model.architecture.parameters(model.config))
+  const lora = parseLoraConfig({
+    r: options.rank,
+    loraAlpha: options.alpha,
+    loraDropout: options.dropout,
+    targetModules: options.targets.split(','),
+    taskType: 'CAUSAL_LM',
+    baseModelNameOrPath: model.name,
+  })
+  const plan = planLora(lora, modules)
+  const used = data.report.files.filter((file) => file.status === 'used')
+  const batches = {
+    batchSize: recipe.perDeviceTrainBatchSize,
+    padTokenId: data.tokenizer.padTokenId,
+    sequenceLength: paddedLengths(recipe.maxLength),
+  }
+  const events = new TrainerEvents()
+  const endProgress = showProgress(events, { stream: process.stdout, elapsed: () => process.uptime() })
+  const result = await train({
+    outputDir: options.out,
+    options: recipe,
+    identity: {
+      model: model.identity,
+      adapter: hashOf(lora),
+      tokenizer: data.tokenizer.hash,
+      preparation: hashOf([options['max-length'], options['eval-fraction']]),
+      data: hashOf(used.map((file) => file.sha256)),
+    },
+    sources: used.map((file) => file.path),
+    data:
+      data.train.length === 0
+        ? null
+        : {
+            train: batchesOf(data.train, { ...batches, seed: recipe.seed }),
+            eval: batchesOf(data.eval, batches),
+          },
+    step: async () => {
+      const adapter = await initializeAdapter(plan, { seed: recipe.seed })
+      return createTrainStep({ backend, model, adapter, options: recipe, checkpointing: options.checkpointing })
+    },
+    saveAdapter: (folder, tensors) => saveAdapter(folder, { plan, tensors }),
+    events,
+  }).finally(endProgress)
+  return { result, modules }
+}
+
+async function answerOf(model: LoadedModel, adapter: Adapter | null, backend: Backend): Promise<string> {
+  const generator = await createTextGenerator({ model, adapter, backend, contextLength: 512 })
+  try {
+    return await sampleAnswer(generator, QUESTION)
+  } finally {
+    await generator.dispose()
   }
 }
 
@@ -156,7 +158,7 @@ function recipeOf(options: FinetuneOptions) {
 }
 
 /** Batches are padded to one of these lengths: short ones cost less, and each length is compiled once. */
-const lengths = (longest: number): number[] => [0.25, 0.5, 0.75, 1].map((share) => Math.ceil(share * longest))
+const paddedLengths = (longest: number): number[] => [0.25, 0.5, 0.75, 1].map((share) => Math.ceil(share * longest))
 
 const ownBaseModel = (options: FinetuneOptions): Promise<string> =>
   smallBaseModel({

@@ -111,7 +111,7 @@ async function pieces(request: BaseModelRequest) {
   })
   const rows: TokenizedExample[] = []
   for (let i = 0; i < train.length; i++) {
-    const { inputIds } = await train.get(i)
+    const { inputIds } = train.get(i)
     rows.push({ inputIds, labels: inputIds })
   }
   const { batchSize, sequenceLength } = READING
