@@ -1,6 +1,5 @@
-import { f32ToF16 } from '@mirastral/safetensors'
+import { f32ToF16, writeFileAtomically } from '@mirastral/safetensors'
 import { LoraError, listProblems } from './errors.js'
-import { writeFileAtomically } from './files.js'
 import { GgufWriter } from './gguf-container.js'
 import type { Adapter } from './init.js'
 import { adapterKey } from './keys.js'

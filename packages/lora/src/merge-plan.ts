@@ -1,9 +1,10 @@
-import type { SafetensorsReader, TensorInfo } from '@mirastral/safetensors'
+import { isConverted } from '@mirastral/quant'
+import type { TensorInfo } from '@mirastral/safetensors'
 import { LoraError, listProblems } from './errors.js'
 import type { Adapter } from './init.js'
 import { adapterKey, adapterTensors, parameterOfKey } from './keys.js'
 import type { FloatDtype, LayerAdapter } from './merge-layer.js'
-import { modulesOfCheckpoint } from './modules.js'
+import type { MergeBase } from './merge-base.js'
 
 /** What becomes of one tensor of the base model. */
 export type MergeStep =
@@ -76,15 +77,15 @@ function adapterSteps(adapter: Adapter, blockSizeOf: (name: string) => number | 
  * @throws LoraError MIRASTRAL_LORA_MERGE that names every tensor that cannot be merged into
  */
 export function planMerge(
-  base: SafetensorsReader,
+  base: MergeBase,
   adapter: Adapter,
   nf4: Nf4Choice | null,
   dtype: FloatDtype | null,
 ): { tensors: MergedTensor[]; untied: boolean } {
   const quantized = new Set(
-    modulesOfCheckpoint(base.tensors)
-      .filter((m) => m.kind === 'linear' && m.isOutput !== true && nf4?.skipModules.includes(m.name) === false)
-      .map((m) => `${m.name}.weight`),
+    [...base.tensors]
+      .filter(([name, info]) => nf4 !== null && isConverted(name, info, nf4.skipModules))
+      .map(([name]) => name),
   )
   const blockSizeOf = (name: string): number | null => (quantized.has(name) ? (nf4?.blockSize ?? null) : null)
   const steps = adapterSteps(adapter, blockSizeOf)

@@ -1,12 +1,18 @@
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { SafetensorsFile, f32ToBf16, f32ToF16, readFloat32, writeSafetensors } from '@mirastral/safetensors'
+import {
+  SafetensorsFile,
+  f32ToBf16,
+  f32ToF16,
+  readFloat32,
+  writeFileAtomically,
+  writeSafetensors,
+} from '@mirastral/safetensors'
 import type { TensorEntry, TypedArray } from '@mirastral/safetensors'
 import { changesBase } from './config.js'
 import type { LoraConfig } from './config.js'
 import { formatAdapterConfig, parseAdapterConfig } from './config-json.js'
 import { LoraError, listProblems } from './errors.js'
-import { writeFileAtomically } from './files.js'
 import type { Adapter, AdapterTensor } from './init.js'
 import { adapterTensors } from './keys.js'
 import { planLora } from './targets.js'

@@ -11,7 +11,7 @@ import {
   saveAdapter,
 } from '@mirastral/lora'
 import type { LoraOptions, MergeOptions } from '@mirastral/lora'
-import { dequantizeNf4, quantizeNf4 } from '@mirastral/quant'
+import { dequantizeNf4, fourBitWeights, quantizeCheckpoint, quantizeNf4 } from '@mirastral/quant'
 import { bytesOf, f32ToBf16, f32ToF16, readFloat32, writeShardedSafetensors } from '@mirastral/safetensors'
 import type { SafetensorsFile, SafetensorsFolder } from '@mirastral/safetensors'
 import { caught, fixtures, openFile, openFolder, temporaryFolder } from './fixtures.js'
@@ -136,6 +136,7 @@ describe('a merged model', () => {
       'mirastral.base_model': 'owner/llama',
       'mirastral.base_weights': 'full',
       'mirastral.rounding': 'once',
+      'mirastral.output': 'dense',
     })
     const readme = await readFile(join(out, 'README.md'), 'utf8')
     expect(readme).toContain('base_model: "owner/llama"')
@@ -169,6 +170,38 @@ describe('a merged model', () => {
     expect(after.metadata['mirastral.base_weights']).toBe('nf4, block size 32')
   })
 
+  it.each([false, true])(
+    'of a folder stored in 4 bits is that of the same weights rounded here (double: %s)',
+    async (doubleQuant) => {
+      const base = await baseFolder('BF16')
+      const four = join(await temporaryFolder(), 'four')
+      await quantizeCheckpoint(base, four, { doubleQuant, maxShardBytes: 15_000 })
+      const stored = await merged(four, join(llama, 'attention-nf4'))
+      const rounded = await merged(base, join(llama, 'attention-nf4'), { baseWeights: 'nf4' })
+      expect([...stored.tensors.keys()].sort()).toEqual([...rounded.tensors.keys()].sort())
+      for (const [key, { dtype, shape }] of rounded.tensors) {
+        expect(stored.tensors.get(key)).toMatchObject({ dtype, shape })
+        const [a, b] = [await readFloat32(stored, key), await readFloat32(rounded, key)]
+        // Double quantization changes the scales by up to a part in a hundred.
+        if (doubleQuant) expectClose(key, a, b, 0.02)
+        else expect(a, key).toEqual(b)
+      }
+      expect(stored.metadata['mirastral.base_weights']).toBe('4-bit, as stored')
+      const config = JSON.parse(await readFile(join(stored.path, 'config.json'), 'utf8')) as Record<string, unknown>
+      expect(config).not.toHaveProperty('quantization_config')
+    },
+  )
+
+  it('can be rounded to 4 bits again when that is agreed to, and says so', async () => {
+    const base = await baseFolder('BF16')
+    const after = await merged(base, join(llama, 'attention'), { output: 'nf4', allowLossy: true })
+    expect(fourBitWeights(after).size).toBe(14)
+    const readme = await readFile(join(after.path, 'README.md'), 'utf8')
+    expect(readme).toContain('rounded to 4 bits again')
+    const config = JSON.parse(await readFile(join(after.path, 'config.json'), 'utf8')) as Record<string, unknown>
+    expect(config).toHaveProperty('quantization_config.bnb_4bit_quant_type', 'nf4')
+  })
+
   it('gets both embeddings when one of tied ones was trained', async () => {
     const base = await baseFolder('F32', { tied: true })
     const adapter = await adapterOf(base, { targetModules: ['q_proj'], modulesToSave: ['lm_head'] })
@@ -196,23 +229,26 @@ describe('merging', () => {
     await writeFile(join(out, 'mine.txt'), 'mine')
     const error = await caught(async () => mergeAdapter(await baseFolder('F32'), join(llama, 'attention'), out))
     expect(error).toMatchObject({ code: 'MIRASTRAL_LORA_MERGE', exitCode: 2 })
-    expect(error.message).toBe(`${out}: must be a new or empty folder, got one with 1 entries`)
+    expect(error.message).toBe(`${out}: must be a new or empty folder, got one with 1 entry`)
     expect(await readdir(out)).toEqual(['mine.txt'])
   })
 
-  it('refuses 4-bit weights unless it is told what to do', async () => {
-    const base = await baseFolder('F32')
-    const packed = {
-      name: 'x.weight.quant_state.bitsandbytes__nf4',
-      dtype: 'U8',
-      shape: [1],
-      data: new Uint8Array(1),
-    } as const
-    await writeShardedSafetensors(base, [packed], {})
+  it('into full precision refuses a folder that holds 4-bit weights', async () => {
+    const four = join(await temporaryFolder(), 'four')
+    await quantizeCheckpoint(await baseFolder('BF16'), four)
     const out = join(await temporaryFolder(), 'out')
-    expect((await caught(() => mergeAdapter(base, join(llama, 'attention'), out))).message).toContain(
-      'holds 4-bit weights',
+    const error = await caught(() => mergeAdapter(four, join(llama, 'attention'), out, { baseWeights: 'full' }))
+    expect(error.message).toBe(
+      `${four}: holds 4-bit weights; for baseWeights "full" give the folder of the model in full precision`,
     )
+  })
+
+  it('refuses to round to 4 bits again unless that is agreed to', async () => {
+    const base = await baseFolder('F32')
+    const out = join(await temporaryFolder(), 'out')
+    const error = await caught(() => mergeAdapter(base, join(llama, 'attention'), out, { output: 'nf4' }))
+    expect(error).toMatchObject({ code: 'MIRASTRAL_LORA_MERGE', exitCode: 2 })
+    expect(error.message).toContain('loses part of what was trained')
   })
 
   it('refuses an adapter that is broken, and leaves nothing behind', async () => {

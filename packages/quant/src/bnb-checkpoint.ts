@@ -71,7 +71,7 @@ export function fourBitWeights(reader: Pick<SafetensorsReader, 'tensors'>): Map<
  * Throws QuantError `malformed` where the layout is broken, and SafetensorsError.
  */
 export async function readFourBitTensor(reader: SafetensorsReader, name: string): Promise<FourBitTensor> {
-  const state = await readState(reader, name)
+  const state = await readFourBitState(reader, name)
   const blocks = checkSizes(reader, name, state)
   await checkCodebook(reader, name, state.quantType)
   const [codes, absmax] = await Promise.all([reader.read(name), readAbsmax(reader, name, state, blocks)])
@@ -90,7 +90,8 @@ function infoOf(reader: SafetensorsReader, weight: string, key: string): TensorI
 /** The description of a 4-bit weight has about 150 bytes; what is longer than this is not one. */
 const maxStateBytes = 4096
 
-async function readState(reader: SafetensorsReader, name: string): Promise<QuantState> {
+/** What a 4-bit weight says of itself, without its codes. Throws QuantError `malformed`, and SafetensorsError. */
+export async function readFourBitState(reader: SafetensorsReader, name: string): Promise<QuantState> {
   const types = (['nf4', 'fp4'] as const).filter((type) => reader.tensors.has(`${name}.${quantStateKey(type)}`))
   if (types.length !== 1 || !reader.tensors.has(name)) {
     fail(reader, name, `must be a weight with one ${quantStateKey('nf4')} or ${quantStateKey('fp4')} beside it`)

@@ -4,8 +4,6 @@ import { isConverted } from './converted-modules.js'
 const info = (shape: number[], dtype: 'BF16' | 'U8' = 'BF16'): Parameters<typeof isConverted>[1] => ({
   dtype,
   shape,
-  byteOffset: 0,
-  byteLength: 0,
 })
 const matrix = info([8, 8])
 

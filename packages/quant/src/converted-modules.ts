@@ -11,7 +11,11 @@ const kept = /^(embed_tokens|tok_embeddings|embeddings?|wte|wpe|lm_head|embed_ou
  * is neither the output embedding nor named in `skipModules`. Those are whole module names, beginnings up to a dot or
  * endings, as `llm_int8_skip_modules` has them.
  */
-export function isConverted(name: string, { dtype, shape }: TensorInfo, skipModules: readonly string[] = []): boolean {
+export function isConverted(
+  name: string,
+  { dtype, shape }: Pick<TensorInfo, 'dtype' | 'shape'>,
+  skipModules: readonly string[] = [],
+): boolean {
   if (!name.endsWith('.weight') || shape.length !== 2) return false
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') return false
   const module = name.slice(0, -'.weight'.length)

@@ -13,7 +13,14 @@ export { NESTED_BLOCK_SIZE, nestAbsmax, unnestAbsmax } from './double-quant.js'
 export { DYNAMIC_MAP } from './dynamic-map.js'
 export { torchMean } from './torch-mean.js'
 export type { FourBitEntryOptions } from './bnb-checkpoint.js'
-export { fourBitEntries, fourBitStateEntries, fourBitWeights, readFourBitTensor } from './bnb-checkpoint.js'
+export {
+  fourBitEntries,
+  fourBitStateEntries,
+  fourBitWeights,
+  readFourBitState,
+  readFourBitTensor,
+} from './bnb-checkpoint.js'
+export type { QuantState } from './quant-state.js'
 export { QuantPool, quantizeNf4Parallel } from './pool.js'
 export type { QuantizeCheckpointOptions, QuantizedCheckpoint } from './quantize-checkpoint.js'
 export { quantizeCheckpoint } from './quantize-checkpoint.js'

@@ -111,13 +111,13 @@ function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
 }
 
-/** Writes a small text file whole or not at all: temporary file, flush, rename, flush of the folder. */
-export async function writeFileAtomically(path: string, text: string): Promise<void> {
+/** Writes a small file whole or not at all: temporary file, flush, rename, flush of the folder. */
+export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
   const temporaryPath = temporaryName(path)
   try {
     const handle = await open(temporaryPath, 'wx')
     try {
-      await writeFully(handle, Buffer.from(text), 0)
+      await writeFully(handle, typeof content === 'string' ? Buffer.from(content) : content, 0)
       await handle.sync()
     } finally {
       await handle.close()
