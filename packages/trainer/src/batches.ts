@@ -67,7 +67,7 @@ export function batchesOf(rows: RowSource, options: BatchOptions): BatchSource<B
     inputTokens: countTokens,
     get: async (epoch, index) => {
       const indices = indicesAt(epoch * length + index)
-      const picked = await Promise.all([...indices].map((i) => rows.get(i)))
+      const picked = await Promise.all([...indices].map(async (i) => rows.get(i)))
       return collate(picked, { padTokenId, sequenceLength })
     },
   }

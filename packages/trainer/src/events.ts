@@ -22,6 +22,7 @@ export type TrainerEvent =
   | { readonly type: 'evaluate'; readonly evaluation: Evaluation }
   | { readonly type: 'save'; readonly checkpoint: string; readonly step: number; readonly seconds: number }
   | { readonly type: 'warning'; readonly message: string }
+  | { readonly type: 'dashboard'; readonly url: string }
   | { readonly type: 'stop'; readonly status: RunStatus; readonly message: string; readonly step: number }
 
 export type RunStatus = 'finished' | 'stopped' | 'diverged' | 'nothing-new'

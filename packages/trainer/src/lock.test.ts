@@ -99,6 +99,7 @@ describe('the lock of an output folder', () => {
     const lock = await lockOutput(folder, { beatSeconds: 0.02 })
     const beatOf = async (): Promise<number> => (JSON.parse(await readFile(path, 'utf8')) as typeof holder).beat
     await expect.poll(beatOf).toBeGreaterThan(2)
+    await rm(path)
     await writeFile(path, JSON.stringify(holder))
     await sleep(100)
     expect(JSON.parse(await readFile(path, 'utf8'))).toEqual(holder)

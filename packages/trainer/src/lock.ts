@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import type { FileHandle } from 'node:fs/promises'
 import { mkdir, open, readFile, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { systemErrorCode, TrainerError, writeError } from './errors.js'
-import { writeFileAtomically } from './files.js'
 
 /** Who holds an output folder: the content of its lock file. */
 const holderSchema = z.object({
@@ -51,15 +51,21 @@ export async function lockOutput(folder: string, options: LockOptions = {}): Pro
   }
   try {
     await mkdir(folder, { recursive: true })
-    const tookOver = await acquire(path, self, options)
-    return startBeating(path, self, tookOver, options.beatSeconds ?? 5)
+    const { handle, tookOver } = await acquire(path, self, options)
+    return startBeating(path, handle, self, tookOver, options.beatSeconds ?? 5)
   } catch (error) {
     throw writeError(error, `output folder ${folder}`)
   }
 }
 
-async function acquire(path: string, self: Holder, options: LockOptions): Promise<string | null> {
-  if (await createExclusively(path, self)) return null
+interface Acquired {
+  readonly handle: FileHandle
+  readonly tookOver: string | null
+}
+
+async function acquire(path: string, self: Holder, options: LockOptions): Promise<Acquired> {
+  const handle = await createExclusively(path, self)
+  if (handle !== null) return { handle, tookOver: null }
   const holder = await readHolder(path)
   if (holder === 'absent') return acquire(path, self, options)
   if (holder !== 'torn' && (await isAlive(path, holder, options.silenceSeconds ?? 60))) {
@@ -68,23 +74,33 @@ async function acquire(path: string, self: Holder, options: LockOptions): Promis
     throw new TrainerError('MIRASTRAL_OUTPUT_LOCKED', message)
   }
   await removeStale(path, holder)
-  await acquire(path, self, options)
-  return holder === 'torn' ? 'an unreadable lock' : `process ${holder.pid} on ${holder.host}, which is gone`
+  const tookOver = holder === 'torn' ? 'an unreadable lock' : `process ${holder.pid} on ${holder.host}, which is gone`
+  return { ...(await acquire(path, self, options)), tookOver }
 }
 
-async function createExclusively(path: string, holder: Holder): Promise<boolean> {
+/** Null if there is such a file. */
+async function createExclusively(path: string, holder: Holder): Promise<FileHandle | null> {
+  let handle: FileHandle
   try {
-    const handle = await open(path, 'wx')
-    try {
-      await handle.writeFile(JSON.stringify(holder))
-    } finally {
-      await handle.close()
-    }
-    return true
+    handle = await open(path, 'wx')
   } catch (error) {
-    if (systemErrorCode(error) === 'EEXIST') return false
+    if (systemErrorCode(error) === 'EEXIST') return null
     throw error
   }
+  try {
+    await writeHolder(handle, holder)
+    return handle
+  } catch (error) {
+    await handle.close()
+    await rm(path, { force: true })
+    throw error
+  }
+}
+
+/** Of one length whatever the beat, so that it can be written over. */
+async function writeHolder(handle: FileHandle, holder: Holder): Promise<void> {
+  await handle.write(JSON.stringify(holder).padEnd(512), 0)
+  await handle.datasync()
 }
 
 /** Between its creation and its first write a lock is empty for a moment: it counts as torn only if it stays so. */
@@ -125,7 +141,8 @@ const guardSeconds = 10
 /** Removes a stale lock unless it has changed hands since. A guard file lets one process at a time do so. */
 async function removeStale(path: string, stale: Holder | 'torn'): Promise<void> {
   const guard = `${path}.takeover`
-  while (!(await createExclusively(guard, { ...emptyHolder, pid: process.pid }))) {
+  let handle = await createExclusively(guard, emptyHolder)
+  for (; handle === null; handle = await createExclusively(guard, emptyHolder)) {
     const age = await stat(guard).then(
       (s) => (Date.now() - s.mtimeMs) / 1000,
       () => 0,
@@ -139,26 +156,34 @@ async function removeStale(path: string, stale: Holder | 'torn'): Promise<void> 
       now === 'torn' ? stale === 'torn' : now !== 'absent' && stale !== 'torn' && now.token === stale.token
     if (unchanged) await rm(path, { force: true })
   } finally {
+    await handle.close()
     await rm(guard, { force: true })
   }
 }
 
 const emptyHolder: Holder = { token: '', pid: 0, host: '', processStart: null, startedAt: '', beat: 0 }
 
-function startBeating(path: string, self: Holder, tookOver: string | null, beatSeconds: number): OutputLock {
+/**
+ * Beats go through the handle that the file was made with: should another process have taken the lock over from this one
+ * while it was suspended, they reach the removed file and not the other's.
+ */
+function startBeating(
+  path: string,
+  handle: FileHandle,
+  self: Holder,
+  tookOver: string | null,
+  beatSeconds: number,
+): OutputLock {
   let released = false
   let writing: Promise<void> = Promise.resolve()
+  const beat = async (): Promise<void> => {
+    if (released) return
+    self.beat++
+    // A beat that cannot be written (a full disk) must not end the run; the save that follows says what is wrong.
+    await writeHolder(handle, self).catch(() => undefined)
+  }
   const timer = setInterval(() => {
-    writing = writing
-      .then(async () => {
-        const holder = released ? 'absent' : await readHolder(path)
-        // Whoever took the lock over from a process that was suspended for long keeps it.
-        if (holder === 'absent' || holder === 'torn' || holder.token !== self.token) return
-        self.beat++
-        await writeFileAtomically(path, JSON.stringify(self))
-      })
-      // A beat that cannot be written (a full disk) must not end the run; the save that follows says what is wrong.
-      .catch(() => undefined)
+    writing = writing.then(beat)
   }, 1000 * beatSeconds)
   timer.unref()
   return {
@@ -169,6 +194,7 @@ function startBeating(path: string, self: Holder, tookOver: string | null, beatS
       released = true
       clearInterval(timer)
       await writing
+      await handle.close()
       const holder = await readHolder(path)
       if (holder !== 'absent' && holder !== 'torn' && holder.token === self.token) await rm(path, { force: true })
     },

@@ -91,7 +91,9 @@ export class MetricLogs {
 
   private async read(log: LogName): Promise<Buffer> {
     try {
-      return await readFile(this.path(log))
+      const path = this.path(log)
+      // A device in its place might never end.
+      return (await stat(path)).isFile() ? await readFile(path) : Buffer.alloc(0)
     } catch (error) {
       if (systemErrorCode(error) === 'ENOENT') return Buffer.alloc(0)
       throw error

@@ -44,14 +44,15 @@ export function preferenceLoss(pair: PairLogProbs, options: PreferenceOptions): 
     const gradients = { chosenGradient: (2 * error) / chosenTokens, rejectedGradient: (-2 * error) / rejectedTokens }
     return { loss: error ** 2, ...gradients, ...rewards }
   }
-  const { loss, slope } = marginLoss(beta * (chosenRatio - rejectedRatio), options)
+  const { loss, slope } = marginLoss(beta * (chosenRatio - rejectedRatio), options.lossType, options.labelSmoothing)
   return { loss, chosenGradient: beta * slope, rejectedGradient: -beta * slope, ...rewards }
 }
 
 /** A loss of the difference of the rewards, and its derivative by it. */
 function marginLoss(
   margin: number,
-  { lossType, labelSmoothing }: PreferenceOptions & { lossType: PreferenceLossType },
+  lossType: Exclude<PreferenceLossType, 'ipo'>,
+  labelSmoothing: number,
 ): { loss: number; slope: number } {
   switch (lossType) {
     case 'hinge':
@@ -62,7 +63,7 @@ function marginLoss(
       const loss = (-kept * logSigmoid(margin) + flipped * logSigmoid(-margin)) / scale
       return { loss, slope: (-kept * sigmoid(-margin) - flipped * sigmoid(margin)) / scale }
     }
-    default:
+    case 'sigmoid':
       return { loss: -logSigmoid(margin), slope: -sigmoid(-margin) }
   }
 }

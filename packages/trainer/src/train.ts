@@ -9,6 +9,10 @@ import type { RunStatus, TrainerCallbacks } from './events.js'
 import { TrainerEvents } from './events.js'
 import { removeLeftovers } from './files.js'
 import { lockOutput } from './lock.js'
+import { followForReport, openDashboard, recordForTensorBoard } from './observers.js'
+import type { ProgressStream } from './progress.js'
+import { showProgress } from './progress.js'
+import type { About } from './report/data.js'
 import { MetricLogs } from './metrics.js'
 import type { TrainingOptions, TrainingOptionsInput } from './options.js'
 import { parseTrainingOptions } from './options.js'
@@ -51,6 +55,10 @@ export interface TrainRequest<B> {
   readonly on?: TrainerCallbacks
   /** SIGINT, SIGTERM and SIGUSR1 stop the run, saved. Default true. */
   readonly handleSignals?: boolean
+  /** Where progress is shown, such as `process.stderr`: a live line on a terminal, else log lines. Default: nowhere. */
+  readonly progress?: ProgressStream
+  /** Facts for the report by heading: model, adapter, data counts. No text of any conversation belongs here. */
+  readonly about?: About
   /** Seconds since the start of the process, monotonic; default `process.uptime`. */
   readonly elapsed?: () => number
 }
@@ -95,7 +103,9 @@ export async function train<B>(request: TrainRequest<B>): Promise<TrainResult> {
   const events = request.events ?? new TrainerEvents()
   if (request.on) events.addCallbacks(request.on)
   const paths = outputPaths(request.outputDir)
-  const removeHandlers = request.handleSignals === false ? () => undefined : installSignalHandlers(stop)
+  const elapsed = request.elapsed ?? ((): number => process.uptime())
+  const endProgress = request.progress ? showProgress(events, { stream: request.progress, elapsed }) : noop
+  const removeHandlers = request.handleSignals === false ? noop : handleSignals(stop, events)
   try {
     const lock = await lockOutput(request.outputDir)
     try {
@@ -104,15 +114,26 @@ export async function train<B>(request: TrainRequest<B>): Promise<TrainResult> {
       const logs = new MetricLogs(paths.results)
       const limitSeconds = options.budgetMinutes === null ? null : 60 * options.budgetMinutes
       const earlier: WorkSeconds = await earlierMeasurements(logs)
-      const budget = new TimeBudget({ limitSeconds, earlier, ...(request.elapsed && { elapsed: request.elapsed }) })
+      const budget = new TimeBudget({ limitSeconds, earlier, elapsed })
       return await trainLocked(request, { options, paths, stop, events, logs, budget })
     } finally {
       await lock.release()
     }
   } finally {
     removeHandlers()
+    endProgress()
     events.close()
   }
+}
+
+const noop = (): void => undefined
+
+function handleSignals(stop: StopSource, events: TrainerEvents): () => void {
+  const onFirst = (signal: NodeJS.Signals): void => {
+    const message = `${signal} received: stopping after the current batch, and saving; a second signal ends at once`
+    events.emit({ type: 'warning', message })
+  }
+  return installSignalHandlers(stop, { onFirst })
 }
 
 async function prepareFolders(paths: OutputPaths, options: TrainingOptions, events: TrainerEvents): Promise<void> {
@@ -158,25 +179,47 @@ async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, 
     if (typeof request.step === 'function') madeStep = step
     stop.throwIfRequested()
     await writeStatus(paths, { ...placeOf(before), status: 'running', message: 'running', finalModelHash: null })
-    const end = await recordSegment(context, before, () =>
-      runSegment({
-        ...context,
-        identity: request.identity,
-        sources: request.sources ?? null,
-        saveAdapter: request.saveAdapter,
-        plan,
-        step,
-        train: data.train,
-        evaluation: data.eval && data.eval.length > 0 ? data.eval : null,
-      }),
-    )
-    return await afterSegment(request, context, end)
+    const input = {
+      ...context,
+      identity: request.identity,
+      sources: request.sources ?? null,
+      saveAdapter: request.saveAdapter,
+      plan,
+      step,
+      train: data.train,
+      evaluation: data.eval && data.eval.length > 0 ? data.eval : null,
+    }
+    return await observed(request, context, placeOf(before).step + 1, async () => {
+      const end = await recordSegment(context, before, () => runSegment(input))
+      return afterSegment(request, context, end)
+    })
   } catch (error) {
     if (stop.requested !== null && isStop(error)) return stoppedWhileLoading(context, stop.requested, before)
     throw error
   } finally {
     cancelTimer()
     await madeStep?.dispose()
+  }
+}
+
+/** Runs a segment under the eyes of TensorBoard files, dashboard and report. */
+async function observed<B>(
+  request: TrainRequest<B>,
+  context: TrainContext,
+  firstStep: number,
+  work: () => Promise<TrainResult>,
+): Promise<TrainResult> {
+  const { options, paths, events, logs } = context
+  const { identity, about = {} } = request
+  const report = { logs, options, identity, about }
+  const closers: (() => Promise<void>)[] = []
+  try {
+    if (options.dashboard !== null) closers.push(await openDashboard(options.dashboard, report, events))
+    if (options.tensorboard) closers.push(await recordForTensorBoard(paths.results, firstStep, events))
+    closers.push(followForReport(paths.report, report, events))
+    return await work()
+  } finally {
+    for (const close of closers.reverse()) await close()
   }
 }
 

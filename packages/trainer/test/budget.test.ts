@@ -9,10 +9,11 @@ import { makeStep } from './support/task.js'
 function timedStep(begin = 0, saveSeconds = 20): { step: BigramStep; elapsed: () => number } {
   let seconds = begin
   const step = makeStep()
-  const { accumulate, evaluate, readState } = step
-  step.accumulate = (...a) => ((seconds += 10), accumulate.apply(step, a))
-  step.evaluate = (...a) => ((seconds += 5), evaluate.apply(step, a))
-  step.readState = () => ((seconds += saveSeconds), readState.apply(step))
+  const [accumulate, evaluate] = [step.accumulate.bind(step), step.evaluate.bind(step)]
+  const readState = step.readState.bind(step)
+  step.accumulate = (...a) => ((seconds += 10), accumulate(...a))
+  step.evaluate = (...a) => ((seconds += 5), evaluate(...a))
+  step.readState = () => ((seconds += saveSeconds), readState())
   return { step, elapsed: () => seconds }
 }
 
