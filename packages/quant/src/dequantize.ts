@@ -16,20 +16,21 @@ export interface ElementRange {
  */
 export function dequantize4bit(tensor: FourBitTensor, range: ElementRange = {}, out?: Float32Array): Float32Array {
   const { start, end } = checkRange(tensor, range, out?.length)
+  const { codes, absmax, blockSize } = tensor
+  const { values } = codebook(tensor.quantType)
   const result = out ?? new Float32Array(end - start)
-  forEachGroup(tensor, start, end, (valueOfCode, from, to) => {
-    const { codes, blockSize } = tensor
-    let o = from - start
-    for (let block = from, table = 0; block < to; block += blockSize, table += 16) {
-      const pairsEnd = Math.min(block + blockSize, to) >> 1
-      for (let i = block >> 1; i < pairsEnd; i++, o += 2) {
-        const byte = codes[i]
-        result[o] = valueOfCode[table + (byte >> 4)]
-        result[o + 1] = valueOfCode[table + (byte & 15)]
-      }
+  for (let block = start, o = 0; block < end; block += blockSize) {
+    const scale = absmax[block / blockSize]
+    const pairsEnd = Math.min(block + blockSize, end) >> 1
+    for (let i = block >> 1; i < pairsEnd; i++, o += 2) {
+      const byte = codes[i]
+      result[o] = values[byte >> 4] * scale
+      result[o + 1] = values[byte & 15] * scale
     }
-    if (to % 2 === 1) result[o] = valueOfCode[lastCode(tensor, from, to)]
-  })
+  }
+  if (end % 2 === 1 && end > start) {
+    result[end - 1 - start] = values[codes[end >> 1] >> 4] * absmax[Math.floor((end - 1) / blockSize)]
+  }
   return result
 }
 
@@ -38,9 +39,12 @@ export function dequantizeNf4(tensor: FourBitTensor, out?: Float32Array): Float3
   return dequantize4bit(tensor, {}, out)
 }
 
+/** Blocks whose values are rounded at once: 16 each, a thousand, which stay in the cache. */
+const groupBlocks = 64
+
 /**
  * The float32 value rounded once, to nearest even, to the bits of `dtype` (default: the tensor's own 16-bit dtype, or
- * bfloat16 where that is float32).
+ * bfloat16 where that is float32). A block has 16 values, so few are rounded.
  */
 export function dequantize4bitToBits(
   tensor: FourBitTensor,
@@ -49,51 +53,27 @@ export function dequantize4bitToBits(
   out?: Uint16Array,
 ): Uint16Array {
   const { start, end } = checkRange(tensor, range, out?.length)
+  const { codes, absmax, blockSize } = tensor
+  const { values } = codebook(tensor.quantType)
   const result = out ?? new Uint16Array(end - start)
+  const scaled = new Float32Array(groupBlocks * 16)
+  const bits = new Uint16Array(groupBlocks * 16)
   const round = dtype === 'float16' ? f32ToF16 : f32ToBf16
-  forEachGroup(tensor, start, end, (values, from, to) => {
-    const { codes, blockSize } = tensor
-    const bitsOfCode = round(values)
-    let o = from - start
-    for (let block = from, table = 0; block < to; block += blockSize, table += 16) {
-      const pairsEnd = Math.min(block + blockSize, to) >> 1
+  for (let group = start, o = 0; group < end; group += groupBlocks * blockSize) {
+    for (let i = 0; i < scaled.length; i++) scaled[i] = values[i & 15] * absmax[group / blockSize + (i >> 4)]
+    round(scaled, bits)
+    const groupEnd = Math.min(group + groupBlocks * blockSize, end)
+    for (let block = group, table = 0; block < groupEnd; block += blockSize, table += 16) {
+      const pairsEnd = Math.min(block + blockSize, groupEnd) >> 1
       for (let i = block >> 1; i < pairsEnd; i++, o += 2) {
         const byte = codes[i]
-        result[o] = bitsOfCode[table + (byte >> 4)]
-        result[o + 1] = bitsOfCode[table + (byte & 15)]
+        result[o] = bits[table + (byte >> 4)]
+        result[o + 1] = bits[table + (byte & 15)]
       }
+      if (block + blockSize >= end && end % 2 === 1) result[o] = bits[table + (codes[end >> 1] >> 4)]
     }
-    if (to % 2 === 1) result[o] = bitsOfCode[lastCode(tensor, from, to)]
-  })
-  return result
-}
-
-/** Blocks whose scaled codebooks are made at once: a thousand products, which stay in the cache. */
-const groupBlocks = 64
-
-/** Visits runs of blocks with the 16 scaled values of each of their blocks, float32 [blocks, 16]. */
-function forEachGroup(
-  { quantType, absmax, blockSize }: FourBitTensor,
-  start: number,
-  end: number,
-  visit: (valueOfCode: Float32Array, from: number, to: number) => void,
-): void {
-  const { values } = codebook(quantType)
-  const valueOfCode = new Float32Array(groupBlocks * 16)
-  for (let from = start; from < end; from += groupBlocks * blockSize) {
-    const to = Math.min(from + groupBlocks * blockSize, end)
-    const first = from / blockSize
-    const blocks = Math.ceil((to - from) / blockSize)
-    for (let block = 0; block < blocks; block++) {
-      for (let code = 0; code < 16; code++) valueOfCode[block * 16 + code] = values[code] * absmax[first + block]
-    }
-    visit(valueOfCode, from, to)
   }
-}
-
-/** Where the values of a group hold that of an odd last element. */
-function lastCode({ codes, blockSize }: FourBitTensor, from: number, to: number): number {
-  return Math.floor((to - 1 - from) / blockSize) * 16 + (codes[to >> 1] >> 4)
+  return result
 }
 
 function checkRange(tensor: FourBitTensor, range: ElementRange, outLength: number | undefined): Required<ElementRange> {
