@@ -45,6 +45,8 @@ export interface PreparedData {
   eval: Examples
   report: DataReport
   tokenizer: ChatTokenizer
+  /** Tokens of a row at most. */
+  maxLength: number
   /** To be kept with a checkpoint. */
   manifest: DataManifest
   /** Writes the files and conversations of this run into the ledger. To be called once the result of the training is safe. */
@@ -88,7 +90,7 @@ export async function prepareDataset(request: PrepareRequest): Promise<PreparedD
   if (request.manifest !== undefined) requireSame(request.manifest, manifest)
   const report = reportOf(reports, dataset, listed.ignored, ledger?.found ?? null)
   return {
-    ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest },
+    ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest, maxLength: options.maxLength },
     commit: async (run = {}) => {
       const entries = report.files.flatMap((file) => entriesOf(file, run))
       await ledger?.append(entries, dataset.fingerprints())

@@ -31,6 +31,8 @@ export interface FileReport {
   adjustments: Tally
   truncated: Tally
   redacted: Tally
+  /** Conversations for which training and serving would write the prompt of the last answer differently. */
+  servingDiffers: number
   /** Rows that came out of the file. */
   examples: number
 }
@@ -46,7 +48,10 @@ export interface DataReport {
   files: FileReport[]
   /** Files in the input folders whose names are not those of data files. */
   ignoredFiles: number
-  totals: Pick<FileReport, 'read' | 'used' | 'dropped' | 'duplicates' | 'adjustments' | 'truncated' | 'redacted'>
+  totals: Pick<
+    FileReport,
+    'read' | 'used' | 'dropped' | 'duplicates' | 'adjustments' | 'truncated' | 'redacted' | 'servingDiffers'
+  >
   train: SideReport
   eval: SideReport
   /** What was wrong with the ledger; null without one. */
@@ -56,7 +61,7 @@ export interface DataReport {
 export function emptyFileReport(path: string): FileReport {
   return {
     ...{ path, size: 0, sha256: '', status: 'used', read: 0, used: 0, dropped: {}, duplicates: { exact: 0, near: 0 } },
-    ...{ formats: {}, reasons: {}, adjustments: {}, truncated: {}, redacted: {}, examples: 0 },
+    ...{ formats: {}, reasons: {}, adjustments: {}, truncated: {}, redacted: {}, servingDiffers: 0, examples: 0 },
   }
 }
 
@@ -68,11 +73,12 @@ export function reportOf(
 ): DataReport {
   const totals: DataReport['totals'] = {
     ...{ read: 0, used: 0, dropped: {}, duplicates: { exact: 0, near: 0 } },
-    ...{ adjustments: {}, truncated: {}, redacted: {} },
+    ...{ adjustments: {}, truncated: {}, redacted: {}, servingDiffers: 0 },
   }
   for (const file of files) {
     totals.read += file.read
     totals.used += file.used
+    totals.servingDiffers += file.servingDiffers
     totals.duplicates.exact += file.duplicates.exact
     totals.duplicates.near += file.duplicates.near
     for (const tally of ['dropped', 'adjustments', 'truncated', 'redacted'] as const)

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import type { Ledger } from '../ledger/ledger.js'
 import { FileError } from '../read/file-problems.js'
 import { identify } from '../read/hash-file.js'
@@ -46,7 +47,8 @@ export async function identifyFiles(
       Object.assign(report, { sha256, size })
       if (seen.has(sha256)) report.status = 'same-content'
       else if (manifest !== undefined && !place.has(sha256)) report.status = 'later'
-      else if (manifest === undefined && ledger?.processed(sha256, file.path) !== undefined) report.status = 'processed'
+      else if (manifest === undefined && ledger?.processed(sha256, resolve(file.path)) !== undefined)
+        report.status = 'processed'
       else found.toRead.push({ file, identity, report })
       seen.add(sha256)
     } catch (error) {

@@ -25,6 +25,8 @@ export interface ChunkCounts {
   /** Conversations by what was done to make them fit: shortened, cut, split. */
   truncated: Tally
   redacted: Tally
+  /** Conversations for which training and serving would write the prompt of the last answer differently. */
+  servingDiffers: number
 }
 
 /** What is known of the conversations of a chunk without their tokens. */
@@ -47,7 +49,16 @@ export interface ProcessedChunk extends ChunkColumns {
 /** Gathers conversations into a chunk. */
 export class ChunkBuilder {
   readonly counts: ChunkCounts = {
-    ...{ records: 0, drops: [], formats: {}, reasons: {}, adjustments: {}, truncated: {}, redacted: {} },
+    ...{
+      records: 0,
+      drops: [],
+      formats: {},
+      reasons: {},
+      adjustments: {},
+      truncated: {},
+      redacted: {},
+      servingDiffers: 0,
+    },
   }
   private readonly hashes: string[] = []
   private readonly signatures: Uint8Array[] = []

@@ -10,6 +10,7 @@ import type { RawRecord } from '../read/raw-record.js'
 import type { ChatTokenizer } from '../tokens/chat-tokenizer.js'
 import { fitToLength } from '../tokens/fit-to-length.js'
 import type { FitOptions, Fitted } from '../tokens/fit-to-length.js'
+import { trainsAsServed } from '../tokens/serving.js'
 import { contentHash, splitPoint } from './fingerprint.js'
 import { SIGNATURE_BYTES, signatureOf } from './min-hash.js'
 import { normalize } from './normalize.js'
@@ -89,6 +90,7 @@ export class RecordProcessor {
     if (fitted.examples.length === 0) {
       throw new RecordError(fitted.changed === 'no' ? 'nothing-to-train-on' : 'truncated-away')
     }
+    if (!trainsAsServed(this.tokenizer, { ...clean, source: conversation.source })) out.counts.servingDiffers++
     for (const adjustment of adjustments) count(out.counts.adjustments, adjustment)
     if (fitted.changed !== 'no') count(out.counts.truncated, fitted.changed)
     const signature = signatures ? signatureOf(clean.turns) : new Uint8Array(SIGNATURE_BYTES)

@@ -44,6 +44,7 @@ export class Dataset {
   /** @param source where the chunk's tokens are, from its first on. */
   add(chunk: ChunkColumns, source: TokenSource, report: FileReport): void {
     report.read += chunk.records
+    report.servingDiffers += chunk.servingDiffers
     for (const { rule } of chunk.drops) count(report.dropped, rule)
     for (const tally of ['formats', 'adjustments', 'truncated', 'redacted'] as const)
       addTally(report[tally], chunk[tally])

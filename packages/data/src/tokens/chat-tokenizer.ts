@@ -120,6 +120,11 @@ export class ChatTokenizer {
     return decodeWith(this.encoder, ids, options.skipSpecialTokens ?? true)
   }
 
+  /** True for the tokens that only a chat template writes. */
+  isSpecial(id: number): boolean {
+    return this.encoder.specialIds.has(id)
+  }
+
   /** How a token is spelled, for showing tokens one by one. */
   tokenText(id: number): string {
     return Buffer.from(this.encoder.bytes.of(id)).toString()

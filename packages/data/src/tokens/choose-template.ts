@@ -5,7 +5,7 @@ import type { ChatTokenizerOptions } from './chat-tokenizer.js'
 import { JinjaTemplate } from './jinja-template.js'
 import { mistralTemplate } from './mistral-template.js'
 import { joinSegments } from './segments.js'
-import { tokenizerError } from './tokenizer-files.js'
+import { specialTokensOf, tokenizerError } from './tokenizer-files.js'
 import type { TokenizerFiles } from './tokenizer-files.js'
 
 export type TemplateRules = 'mistral-common' | 'transformers'
@@ -35,7 +35,7 @@ export function chooseTemplate(
   if (source === null) {
     throw tokenizerError('the folder has no chat template; use an instruct model, or give one (chatTemplate)')
   }
-  const specials = files.json.added_tokens.filter((token) => token.special).map((token) => token.content)
+  const specials = specialTokensOf(files).map((token) => token.content)
   const jinja = new JinjaTemplate(source, files.config, specials)
   const template = rules === 'transformers' ? jinja : (mistralFormat(files, jinja, specials) ?? jinja)
   const hash = createHash('sha256').update(`${files.hash}\0${template.name}\0${source}`).digest('hex')

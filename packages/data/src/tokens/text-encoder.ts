@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { PreTrainedTokenizer } from '@huggingface/transformers'
+import { specialTokensOf } from './tokenizer-files.js'
 import type { AddedToken, TokenizerFiles } from './tokenizer-files.js'
 import { tokenBytesOf, tokenNames } from './token-bytes.js'
 import type { TokenBytes } from './token-bytes.js'
@@ -22,6 +23,7 @@ export class TextEncoder {
   readonly vocabSize: number
   /** The added tokens that only the template may write. */
   readonly specialTokens: readonly AddedToken[]
+  readonly specialIds: ReadonlySet<number>
   private readonly tokenizer: PreTrainedTokenizer
   /** Stands before text that does not begin the sequence; random, so that no text contains it. */
   private readonly sentinel: string
@@ -35,7 +37,8 @@ export class TextEncoder {
     this.sentinel = sentinel
     this.bytes = tokenBytesOf(files.json)
     this.vocabSize = vocabSizeOf(files)
-    this.specialTokens = files.json.added_tokens.filter((token) => token.special)
+    this.specialTokens = specialTokensOf(files)
+    this.specialIds = new Set(this.specialTokens.map((token) => token.id))
     this.wordPattern = wordPatternOf(files.json)
     this.legacy = prependsToEverySection(files.json)
     this.nfc = files.json.normalizer?.type === 'NFC'
@@ -45,7 +48,8 @@ export class TextEncoder {
     const { PreTrainedTokenizer } = await import('@huggingface/transformers')
     const sentinel = `<|${randomUUID()}|>`
     const mark = { id: vocabSizeOf(files), content: sentinel, special: true, normalized: false }
-    const ordinary = files.json.added_tokens.filter((token) => !token.special)
+    const special = new Set(specialTokensOf(files).map((token) => token.id))
+    const ordinary = files.json.added_tokens.filter((token) => !special.has(token.id))
     // AutoTokenizer would ask the network for what a folder lacks; the parsed files are given to the class instead.
     const tokenizer = new PreTrainedTokenizer({ ...files.rawJson, added_tokens: [...ordinary, mark] }, files.config)
     return new TextEncoder(tokenizer, sentinel, files)

@@ -95,6 +95,20 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   }
 }
 
+/** The tokens that only a template may write: the special added tokens, and those that the configuration names. */
+export function specialTokensOf({ json, config }: TokenizerFiles): AddedToken[] {
+  const special = json.added_tokens.filter((token) => token.special)
+  const { vocab } = json.model
+  const named = [config.bos_token, config.eos_token, config.unk_token, config.pad_token].flatMap((content) => {
+    if (content === undefined || special.some((token) => token.content === content)) return []
+    const added = json.added_tokens.find((token) => token.content === content)
+    if (added !== undefined) return [added]
+    const id = Array.isArray(vocab) ? vocab.findIndex(([name]) => name === content) : (vocab[content] ?? -1)
+    return id < 0 ? [] : [{ id, content, special: true, lstrip: false, rstrip: false }]
+  })
+  return [...special, ...new Map(named.map((token) => [token.content, token])).values()]
+}
+
 function defaultTemplate(template: TokenizerConfig['chat_template']): string | null {
   if (!Array.isArray(template)) return template ?? null
   return template.find(({ name }) => name === 'default')?.template ?? null
