@@ -3,7 +3,7 @@
 //   npx -y pnpm@10 run finetune                                          the sample data on a small model
 //   npx -y pnpm@10 run finetune --model FOLDER --data FOLDER --out DIR   your own
 import { createHash } from 'node:crypto'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { PreparedData } from '@mirastral/data'
 import { Ledger, prepareDataset } from '@mirastral/data'
@@ -26,9 +26,8 @@ import {
 import { smallBaseModel } from './lib/base-model.js'
 import type { FinetuneOptions } from './lib/command-line.js'
 import { readOptions, runMain } from './lib/command-line.js'
-import { sampleAnswer, say, showData } from './lib/show.js'
+import { nameOf, sampleAnswer, say, showData } from './lib/show.js'
 
-const nameOf = (path: string): string => relative(process.cwd(), path) || path
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 const hashOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')
 
@@ -61,9 +60,8 @@ async function main(): Promise<number> {
 
     // 3. Training. Files count as processed only once what they taught is safe.
     const { result, modules } = await trainAdapter(options, model, data, backend)
-    say(result.message)
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
-    if (isDone) await data.commit({ steps: [1, Math.max(1, result.step)], adapter: result.finalModel ?? '' })
+    if (isDone) await data.commit({ steps: [result.startStep + 1, result.step], adapter: result.finalModel ?? '' })
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
 
     // 4. The adapter speaks.

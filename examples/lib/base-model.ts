@@ -36,7 +36,7 @@ const CONFIG = {
 }
 
 /** How long it reads: enough for words and their order, far from knowing the conversations by heart. */
-const READING = { steps: 120, batchSize: 4, sequenceLength: 128, learningRate: 4e-3 } as const
+const READING = { steps: 100, batchSize: 4, sequenceLength: 128, learningRate: 2e-3 } as const
 
 export interface BaseModelRequest {
   /** Where the model is kept; made on first use. */

@@ -5,14 +5,23 @@ import type { TextGenerator } from '@mirastral/infer'
 
 export const say = (line = ''): void => void process.stdout.write(`${line}\n`)
 
+/** A path as a person here would write it. */
+export function nameOf(path: string): string {
+  const near = relative(process.cwd(), path)
+  return near === '' || near.startsWith('..') ? path : near
+}
+
 /** One line per file that was read or failed, and the totals. */
 export function showData({ files, train, eval: held, totals }: DataReport): void {
   for (const file of files) {
-    const name = relative(process.cwd(), file.path)
+    const name = nameOf(file.path)
     if (file.status === 'failed')
       say(`  ${name}: not used: ${file.problem ?? 'unreadable'}${file.detail ? ` (${file.detail})` : ''}`)
     if (file.status === 'used') say(`  ${name}: ${file.used} of ${file.read} records${dropped(file.dropped)}`)
   }
+  const known = files.filter((file) => file.status === 'processed').length
+  if (known > 0) say(`  ${known} files were processed by an earlier run`)
+  if (train.examples + held.examples === 0) return
   const duplicates = totals.duplicates.exact + totals.duplicates.near
   const share = Math.round((100 * train.trainedTokens) / Math.max(1, train.tokens))
   say(
