@@ -70,6 +70,8 @@ export interface TrainResult {
   /** For the process: 0, or 1 if the run diverged. */
   readonly exitCode: 0 | 1
   readonly run: number
+  /** The last step of the output folder before this run; the run's own steps follow it. */
+  readonly startStep: number
   readonly step: number
   readonly totalSteps: number
   readonly epoch: number
@@ -315,6 +317,7 @@ async function conclude(
     message,
     exitCode: status === 'diverged' ? 1 : 0,
     ...place,
+    startStep: state?.startStep ?? 0,
     epoch: checkpoint ? epochAt(checkpoint) : 0,
     trainLoss: state && finiteSteps > 0 ? state.totals.lossSum / finiteSteps : null,
     evaluation: evaluations.filter((e) => e.run === place.run).at(-1) ?? null,
