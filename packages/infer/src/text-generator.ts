@@ -74,8 +74,11 @@ export interface Usage {
   readonly completionTokens: number
 }
 
-/** `stop`: the model ended, or a stop string was met. `length`: `maxNewTokens` or the context window was reached. */
-export type FinishReason = 'stop' | 'length'
+/**
+ * `stop`: the model ended, or a stop string was met. `length`: `maxNewTokens` or the context window was reached.
+ * `content_filter`: a guard ended the answer.
+ */
+export type FinishReason = 'stop' | 'length' | 'content_filter'
 
 /**
  * One token. `text` is what may be shown now: whole characters, never part of a stop string, often empty. `toolCalls` marks
@@ -96,7 +99,30 @@ export interface FinishEvent {
   readonly usage: Usage
 }
 
-export type GenerationEvent = TokenEvent | FinishEvent
+/** Where a person can turn to. */
+export interface HelpResource {
+  readonly name: string
+  /** What it is and when it can be reached, in a few words. */
+  readonly description?: string
+  readonly phone?: string
+  readonly url?: string
+}
+
+/** Something that a person must see beside the answer, such as where to get help at once. */
+export interface Notice {
+  readonly category: string
+  readonly severity: string
+  readonly text: string
+  readonly resources: readonly HelpResource[]
+}
+
+/** Given by a guard, before any token. */
+export interface NoticeEvent {
+  readonly type: 'notice'
+  readonly notice: Notice
+}
+
+export type GenerationEvent = NoticeEvent | TokenEvent | FinishEvent
 
 /**
  * What everything above generation is written against: the chat, the guard, the server. Several calls may be in flight
