@@ -74,3 +74,5 @@ export {
 } from './backends/ort/onnx-proto.js'
 export { physicalCores } from './backends/ort/cores.js'
 export type { OrtOptions } from './backends/ort/options.js'
+export { cudaBackend, probeCuda, type CudaBackend, type CudaProbe } from './backends/cuda/backend.js'
+export type { CudaOptions } from './backends/cuda/options.js'

@@ -2,7 +2,6 @@ import type KoffiModule from 'koffi'
 import { BackendUnavailableError } from '../../errors.js'
 import { candidates, thisMachine, type LibraryName, type SearchEnvironment } from './libraries.js'
 
-
 type Koffi = typeof KoffiModule
 
 /** A foreign function; handles and device pointers are 64-bit integers, `Buffer`s are passed by address. */
@@ -112,11 +111,7 @@ export async function loadLibrary<Name extends LibraryName>(
   let reason = 'no such file'
   for (const path of candidates(name, machine)) {
     try {
-      return declare<keyof (typeof INTERFACES)[Name] & string>(
-        koffi,
-        path,
-        INTERFACES[name],
-      )
+      return declare<keyof (typeof INTERFACES)[Name] & string>(koffi, path, INTERFACES[name])
     } catch (error) {
       reason = error instanceof Error ? (error.message.split('\n')[0] ?? reason) : reason
     }

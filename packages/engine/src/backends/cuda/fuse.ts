@@ -12,7 +12,8 @@ const isProduct = (op: string): boolean => op === 'linear' || op === 'matmul'
 
 /** A run of nodes whose last output is the sum of all their results; the first may still take an addend. */
 interface Chain {
-  readonly head: number | null
+  /** -1 where the first node has an addend already. */
+  readonly head: number
   readonly first: number
 }
 
@@ -85,11 +86,11 @@ class Fusion {
     const [best] = options.sort(([, x], [, y]) => (this.chains.get(y)?.first ?? 0) - (this.chains.get(x)?.first ?? 0))
     if (!best) return
     const [addend, sum] = best
-    const head = this.chains.get(sum)?.head ?? null
+    const head = this.chains.get(sum)?.head ?? -1
     const last = this.made.get(sum) ?? -1
-    const headNode = head === null ? null : this.nodes[head]
     const chainOfAddend = this.chains.get(addend)
-    if (head === null || !headNode || last < 0) return
+    const headNode = this.nodes[head]
+    if (!headNode) return
     this.nodes[head] = { ...headNode, accumulate: addend }
     const lastNode = this.nodes[last]
     if (!lastNode) return
@@ -97,13 +98,14 @@ class Fusion {
     this.nodes[at] = null
     this.made.set(node.outputs[0], last)
     const open = chainOfAddend && this.isSingle(addend) ? chainOfAddend : null
-    this.chains.set(node.outputs[0], { head: open?.head ?? null, first: open?.first ?? at })
+    this.chains.set(node.outputs[0], { head: open?.head ?? -1, first: open?.first ?? at })
   }
 
   /** Whether the chain that computes `sum` can start from `addend`. */
   private canTake(sum: ValueId, addend: ValueId): boolean {
     const chain = this.chains.get(sum)
-    if (!chain || chain.head === null || !this.isSingle(sum)) return false
-    return this.nodes[chain.head]?.accumulate === null && (this.made.get(addend) ?? -1) < chain.head
+    const head = chain?.head ?? -1
+    if (head < 0 || !this.isSingle(sum)) return false
+    return this.nodes[head]?.accumulate === null && (this.made.get(addend) ?? -1) < head
   }
 }

@@ -1,0 +1,18 @@
+import { describe, expect, test } from 'vitest'
+import { cudaBackend, probeCuda } from '../../src/backends/cuda/backend.js'
+import { opChecks } from './checks.js'
+import { parityChecks } from './parity.js'
+
+const probe = await probeCuda()
+
+if (probe.available) {
+  describe(`cuda on ${probe.device.name}`, () => {
+    test.each(opChecks())('$title', (check) => check.run(cudaBackend()))
+    test.each(parityChecks((o) => cudaBackend(o)))('$title', (check) => check.run(cudaBackend({ nf4: 'packed' })))
+  })
+} else {
+  console.warn(`The CUDA backend's own tests did not run: ${probe.reason}`)
+  test('where CUDA is missing, the reason is one line', () => {
+    expect(probe.reason.split('\n')).toHaveLength(1)
+  })
+}
