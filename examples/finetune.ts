@@ -106,9 +106,9 @@ async function trainAdapter(options: FinetuneOptions, model: LoadedModel, data: 
     options: recipe,
     identity: {
       model: model.identity,
-      adapter: hashOf(lora),
+      adapter: `r=${options.rank} alpha=${options.alpha} dropout=${options.dropout} on ${options.targets}`,
       tokenizer: data.tokenizer.hash,
-      preparation: hashOf([options['max-length'], options['eval-fraction']]),
+      preparation: `length ${options['max-length']}, eval ${options['eval-fraction']}`,
       data: hashOf(used.map((file) => file.sha256)),
     },
     sources: used.map((file) => file.path),

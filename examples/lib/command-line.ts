@@ -74,7 +74,7 @@ function parseOrExplain<T>(parse: () => T): T {
   try {
     return parse()
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split('. ')[0] : String(error)
+    const reason = error instanceof Error ? error.message.split(/\.?(?: |\n)(?=[A-Z])/)[0] : String(error)
     throw new UsageError(`${reason}; --help lists the options`)
   }
 }
