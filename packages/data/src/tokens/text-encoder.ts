@@ -67,11 +67,11 @@ export class TextEncoder {
 
   /** The tokens of a text between special tokens. `first` says that nothing stands before it in the sequence. */
   encode(text: string, first: boolean): number[] {
-    if (this.wordPattern === null) return this.encodeWhole(text, first)
+    if (this.wordPattern === null) return this.encodeUncached(text, first)
     const ids: number[] = []
     let begins = true
     for (const [word] of text.matchAll(this.wordPattern)) {
-      const tokens = begins && (first || this.legacy) ? this.encodeWhole(word, first) : this.lookUp(word)
+      const tokens = begins && (first || this.legacy) ? this.encodeUncached(word, first) : this.lookUp(word)
       for (const id of tokens) ids.push(id)
       begins = false
     }
@@ -82,7 +82,7 @@ export class TextEncoder {
     const known = this.cache.get(word)
     if (known !== undefined) return known
     // A legacy tokenizer puts the "▁" back that stands for the word's space.
-    const ids = this.encodeWhole(this.legacy ? word.slice(1) : word, false)
+    const ids = this.encodeUncached(this.legacy ? word.slice(1) : word, false)
     if (word.length > MAX_CACHED_WORD_LENGTH) return ids
     if (this.cache.size >= MAX_CACHED_WORDS) this.cache = new Map()
     // Copied: a slice would keep its whole conversation in memory.
@@ -90,7 +90,8 @@ export class TextEncoder {
     return ids
   }
 
-  private encodeWhole(text: string, first: boolean): number[] {
+  /** The same without looking anything up. */
+  encodeUncached(text: string, first: boolean): number[] {
     const ids = this.tokenizer.encode(first ? text : this.sentinel + text, { add_special_tokens: false })
     return first ? ids : ids.slice(1)
   }

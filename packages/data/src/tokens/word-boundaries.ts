@@ -6,7 +6,8 @@ import { hasPart, partsOf, tokenNames } from './token-bytes.js'
  * null where that is not proven.
  *
  * - SentencePiece-like BPE over the whole text: a merge makes a token of the vocabulary, so where no token has a "▁" after
- *   another character nothing merges across the place before a space that follows a non-space. The same for line ends,
+ *   another character nothing merges across the place before a space (or a "▁" written in the text, which is the same to
+ *   it) that follows another character. The same for line ends,
  *   where no token but the line end's own contains one.
  * - Byte-level BPE with one of the known splitting expressions: all of them begin a new piece at a space between two
  *   letters, whatever stands around it.
@@ -38,7 +39,7 @@ function sentencePiecePattern(json: TokenizerJson): RegExp | null {
     if (name.length > 1 && name.includes('\n')) lineEndIsAlone = false
   }
   // Otherwise spaces at the end stay with the last word: a prefix is put before words, and there is none to put it before.
-  return lineEndIsAlone ? / *[^ \n]+| +|\n/g : / *[^ ]+(?: +$)?| +$/g
+  return lineEndIsAlone ? /[ ▁]*[^ ▁\n]+|[ ▁]+|\n/g : /[ ▁]*[^ ▁]+(?:[ ▁]+$)?|[ ▁]+$/g
 }
 
 function replacesSpace(part: Record<string, unknown>): boolean {
