@@ -2,7 +2,7 @@ import type { HostTensor, TensorData, TensorType } from '@mirastral/engine'
 import { bf16, f16, f32, nf4, sizeOf } from '@mirastral/engine'
 import type { FourBitTensor, Nf4Tensor } from '@mirastral/quant'
 import { dequantize4bit, dequantize4bitToBits, QuantPool, readFourBitTensor } from '@mirastral/quant'
-import type { Dtype } from '@mirastral/safetensors'
+import type { Dtype, SafetensorsReader } from '@mirastral/safetensors'
 import { f32ToBf16, f32ToF16, toFloat32 } from '@mirastral/safetensors'
 import type { Checkpoint, StoredAs } from './checkpoint.js'
 import type { StorageDtype } from './config.js'
@@ -42,6 +42,41 @@ function convert(from: Dtype, bytes: Uint8Array<ArrayBuffer>, to: StorageDtype):
 /** Below this many elements in all, starting threads takes longer than quantizing. */
 const worthThreads = 2 ** 25
 
+/** Quantizes stored layers with all cores. Its threads and their memory are given back once every layer has had its turn. */
+class LayerQuantizer {
+  private readonly waiting: Set<string>
+  private readonly threads: number | null
+  private pool: QuantPool | null = null
+  private running = 0
+
+  constructor(
+    private readonly reader: SafetensorsReader,
+    keys: readonly string[],
+  ) {
+    this.waiting = new Set(keys)
+    const elements = keys.reduce((sum, key) => sum + sizeOf(reader.tensors.get(key)?.shape ?? []), 0)
+    this.threads = elements < worthThreads ? 1 : null
+  }
+
+  async quantize(key: string, blockSize: number): Promise<FourBitTensor> {
+    this.pool ??= QuantPool.start(this.threads === null ? {} : { threads: this.threads })
+    this.running++
+    try {
+      return await this.pool.quantizeStored(this.reader, key, 'nf4', { blockSize })
+    } finally {
+      this.running--
+      this.waiting.delete(key)
+      if (this.waiting.size === 0 && this.running === 0) await this.close()
+    }
+  }
+
+  async close(): Promise<void> {
+    const { pool } = this
+    this.pool = null
+    await pool?.close()
+  }
+}
+
 /**
  * Reads a checkpoint's parameters as an engine takes them. Nothing is kept: memory holds what the caller holds, and a
  * weight that is quantized is never whole in full precision. 4-bit weights are given as they are stored, or expanded
@@ -52,11 +87,8 @@ export function checkpointWeights(checkpoint: Checkpoint, options: WeightOptions
   const { reader, parameters, stored } = checkpoint
   const specs = new Map(parameters.map((spec) => [checkpointKey(spec), spec]))
   const plan = new Map([...specs].map(([key, spec]) => [key, planOf(spec, stored.get(key), quantization, blockSize)]))
-  let pool: QuantPool | undefined
-  const startPool = (): QuantPool => {
-    const elements = parameters.reduce((sum, { kind, shape }) => sum + (kind === 'linear' ? sizeOf(shape) : 0), 0)
-    return QuantPool.start(elements < worthThreads ? { threads: 1 } : {})
-  }
+  const toQuantize = [...plan].filter(([, { from, as }]) => from === 'dense' && as === 'nf4').map(([key]) => key)
+  const quantizer = new LayerQuantizer(reader, toQuantize)
   const typeOf = (key: string, spec: ParameterSpec): TensorType => {
     const how = plan.get(key)
     return how?.as === 'nf4' ? nf4(spec.shape, how.blockSize) : denseTypes[dtype](...spec.shape)
@@ -70,14 +102,11 @@ export function checkpointWeights(checkpoint: Checkpoint, options: WeightOptions
       const tensor = await readFourBitTensor(reader, key)
       return how.as === 'nf4' ? asNf4(tensor) : { type: typeOf(key, spec), data: expand(tensor, dtype) }
     }
-    if (how.as === 'nf4') {
-      pool ??= startPool()
-      return asNf4(await pool.quantizeStored(reader, key, 'nf4', { blockSize: how.blockSize }))
-    }
+    if (how.as === 'nf4') return asNf4(await quantizer.quantize(key, how.blockSize))
     return { type: typeOf(key, spec), data: convert(info.dtype, await reader.read(key), dtype) }
   }
   const close = async (): Promise<void> => {
-    await pool?.close()
+    await quantizer.close()
     await reader.close()
   }
   return { types: new Map([...specs].map(([key, spec]) => [key, typeOf(key, spec)])), get, close }
