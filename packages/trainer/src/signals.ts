@@ -62,6 +62,12 @@ export const stopSignals = ['SIGINT', 'SIGTERM', 'SIGUSR1'] as const satisfies r
 /** Exit codes of a process ended by a signal, as shells report them: 128 + its number. */
 const exitCodes: Record<(typeof stopSignals)[number], number> = { SIGINT: 130, SIGTERM: 143, SIGUSR1: 138 }
 
+/**
+ * A scheduler or a terminal may tell a process and the script around it, which tells the process again: the same signal
+ * within this time is the same request.
+ */
+const echoMilliseconds = 200
+
 export interface SignalOptions {
   /** Told of the first signal, to say on the terminal that the run is saving. */
   readonly onFirst?: (signal: NodeJS.Signals) => void
@@ -75,11 +81,16 @@ export interface SignalOptions {
  */
 export function installSignalHandlers(stop: StopSource, options: SignalOptions = {}): () => void {
   const exit = options.exit ?? ((code: number) => process.exit(code))
-  let received = 0
+  let first: { signal: NodeJS.Signals; at: number } | null = null
   const handlers = stopSignals.map((signal) => {
     const handler = (): void => {
-      received++
-      if (received > 1) return exit(exitCodes[signal])
+      const now = performance.now()
+      if (first !== null) {
+        const isEcho = first.signal === signal && now - first.at < echoMilliseconds
+        if (!isEcho) exit(exitCodes[signal])
+        return
+      }
+      first = { signal, at: now }
       stop.request({ kind: 'signal', signal })
       options.onFirst?.(signal)
     }
