@@ -47,7 +47,8 @@ export function mergeRows(
   let update = lowRankProduct(layer, a, b, firstRow, firstRow + rows)
   // PEFT's safe merge rounds the update of plain LoRA only; DoRA's is always rounded once, at the end.
   if (rounding === 'twice' && magnitude === undefined) update = rounded(update, dtype)
-  const merged = weight.map((value, i) => value + update[i])
+  const merged = new Float32Array(weight.length)
+  for (let i = 0; i < merged.length; i++) merged[i] = weight[i] + update[i]
   if (magnitude === undefined) return merged
   const norms = rowNorms(merged, rows)
   for (let row = 0; row < rows; row++) {
