@@ -29,8 +29,13 @@ export function bf16BlockEncoder(book: Codebook, exact: EncodeBlocks): EncodeBf1
   const table = codeTable(book)
   const zeroCode = book.codeOfRank[rankOf(book.thresholds, 0)]
   const allSmallAreZero = book.thresholds.every((t) => Math.abs(t) > 2 ** -7)
-  const smallCode = (bits: number, scale: number): number =>
-    allSmallAreZero ? zeroCode : book.codeOfRank[rankOf(book.thresholds, Math.fround(valueOf(bits) * scale))]
+  const value = new Float32Array(1)
+  const valueBits = new Int32Array(value.buffer)
+  const smallCode = (bits: number, scale: number): number => {
+    if (allSmallAreZero) return zeroCode
+    valueBits[0] = bits << 16
+    return book.codeOfRank[rankOf(book.thresholds, Math.fround(value[0] * scale))]
+  }
 
   return (source, blockSize, codes, absmax) => {
     const pairs = new Int32Array(source.buffer, source.byteOffset, source.length >> 1)
@@ -72,10 +77,6 @@ export function bf16BlockEncoder(book: Codebook, exact: EncodeBlocks): EncodeBf1
 
 function rowOf(absmaxBits: number): number {
   return ((absmaxBits & 31) << 10) | ((absmaxBits & 96) << 11)
-}
-
-function valueOf(bits: number): number {
-  return bf16ToF32(Uint16Array.of(bits))[0]
 }
 
 /** uint8 [4, 2, 32, 1024] for (high two mantissa bits, sign, low five mantissa bits, distance above the floor). */

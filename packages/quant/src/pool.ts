@@ -121,7 +121,8 @@ export async function quantizeNf4Parallel(
   data: FloatSource,
   options: QuantizeOptions & { threads?: number } = {},
 ): Promise<Nf4Tensor> {
-  const pool = QuantPool.start(options)
+  const tasks = Math.max(Math.ceil(lengthOf(data) / taskElements), 1)
+  const pool = QuantPool.start({ threads: Math.min(options.threads ?? availableParallelism(), tasks) })
   try {
     return { ...(await pool.quantize(data, 'nf4', options)), quantType: 'nf4' }
   } finally {

@@ -71,6 +71,10 @@ export async function quantizeCheckpoint(
     await copySideFiles(folder, out)
     await writeFileAtomically(join(out, 'config.json'), config)
     return result
+  } catch (error) {
+    if (error instanceof Error && 'exitCode' in error) throw error
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new QuantError('io', `quantizeCheckpoint ${folder}: ${reason}`, { cause: error })
   } finally {
     await reader.close()
   }

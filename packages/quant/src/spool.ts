@@ -16,7 +16,10 @@ export class Spool {
 
   static async create(folder: string): Promise<Spool> {
     const path = join(folder, `.spool-${randomBytes(6).toString('hex')}.tmp`)
-    return new Spool(path, await open(path, 'wx+'))
+    const handle = await open(path, 'wx+')
+    // An open file needs no name: without one, nothing is left behind however the process ends.
+    if (process.platform !== 'win32') await rm(path)
+    return new Spool(path, handle)
   }
 
   /** Appends bytes; returns a function that reads them back in pieces, any number of times. */

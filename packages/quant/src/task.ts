@@ -29,13 +29,15 @@ export interface QuantTaskResult {
   readonly absmax: Float32Array<ArrayBuffer>
 }
 
-/** Does tasks one after the other, in this thread, and keeps the look-up tables between them. */
+/** Does tasks one after the other, in this thread, and keeps look-up tables and the memory it reads to between them. */
 export function createTaskRunner(): (task: QuantTask) => QuantTaskResult {
   const encoders = new Map<QuantType, Encoder>()
+  let readBuffer = new ArrayBuffer(0)
   return ({ source, quantType, blockSize, who, first }) => {
     const encoder = encoders.get(quantType) ?? createEncoder(quantType)
     encoders.set(quantType, encoder)
-    const data = 'path' in source ? readRun(source) : source
+    if ('path' in source && readBuffer.byteLength < source.count * 4) readBuffer = new ArrayBuffer(source.count * 4)
+    const data = 'path' in source ? readRun(source, readBuffer) : source
     const count = lengthOf(data)
     const codes = new Uint8Array(Math.ceil(count / 2))
     const absmax = new Float32Array(Math.ceil(count / blockSize))
@@ -44,8 +46,8 @@ export function createTaskRunner(): (task: QuantTask) => QuantTaskResult {
   }
 }
 
-function readRun({ path, byteOffset, dtype, count }: StoredRun): FloatSource {
-  const data = dtype === 'F32' ? new Float32Array(count) : new Uint16Array(count)
+function readRun({ path, byteOffset, dtype, count }: StoredRun, buffer: ArrayBuffer): FloatSource {
+  const data = dtype === 'F32' ? new Float32Array(buffer, 0, count) : new Uint16Array(buffer, 0, count)
   const file = openSync(path, 'r')
   try {
     for (let done = 0; done < data.byteLength;) {

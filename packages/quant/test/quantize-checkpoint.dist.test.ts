@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SafetensorsFile, SafetensorsFolder, writeSafetensors } from '@mirastral/safetensors'
@@ -103,4 +103,20 @@ test('the folder of the model itself is refused as the output', async () => {
   await cp(fixture('tiny'), model, { recursive: true })
   await expect(quantizeCheckpoint(model, join(model, '.'))).rejects.toMatchObject({ kind: 'usage', exitCode: 2 })
   expect((await readdir(model)).sort()).toEqual((await readdir(fixture('tiny'))).sort())
+})
+
+test('an output folder that cannot be made, and a side file that cannot be read, are typed errors', async () => {
+  await writeFile(join(folder, 'file'), '')
+  await expect(quantizeCheckpoint(fixture('tiny'), join(folder, 'file'))).rejects.toMatchObject({
+    kind: 'usage',
+    exitCode: 2,
+  })
+  const model = join(folder, 'model')
+  await cp(fixture('tiny'), model, { recursive: true })
+  await symlink('nowhere', join(model, 'tokenizer.json'))
+  await expect(quantizeCheckpoint(model, join(folder, 'out'), { threads: 1 })).rejects.toMatchObject({
+    kind: 'io',
+    exitCode: 1,
+  })
+  expect(await readdir(join(folder, 'out'))).not.toContain('config.json')
 })
