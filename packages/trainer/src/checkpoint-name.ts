@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import { systemErrorCode } from './errors.js'
+import { systemErrorCode, writeError } from './errors.js'
 import type { LoopState } from './state.js'
 
 /**
@@ -56,7 +56,7 @@ export async function listCheckpoints(results: string): Promise<CheckpointName[]
     names = await readdir(results)
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return []
-    throw error
+    throw writeError(error, `results folder ${results}`)
   }
   return names
     .map(parseCheckpointName)
