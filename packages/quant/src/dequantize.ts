@@ -4,7 +4,7 @@ import { QuantError } from './errors.js'
 import type { FourBitTensor } from './tensor.js'
 import { countElements } from './tensor.js'
 
-/** A run of flattened elements: `start` inclusive (a multiple of the block size), `end` exclusive. */
+/** A run of flattened elements: `start` inclusive, `end` exclusive. */
 export interface ElementRange {
   start?: number
   end?: number
@@ -19,17 +19,19 @@ export function dequantize4bit(tensor: FourBitTensor, range: ElementRange = {}, 
   const { codes, absmax, blockSize } = tensor
   const { values } = codebook(tensor.quantType)
   const result = out ?? new Float32Array(end - start)
-  for (let block = start, o = 0; block < end; block += blockSize) {
-    const scale = absmax[block / blockSize]
-    const pairsEnd = Math.min(block + blockSize, end) >> 1
-    for (let i = block >> 1; i < pairsEnd; i++, o += 2) {
+  for (let from = start, o = 0; from < end;) {
+    const block = Math.floor(from / blockSize)
+    const scale = absmax[block]
+    const to = Math.min((block + 1) * blockSize, end)
+    if (from % 2 === 1) result[o++] = values[codes[from >> 1] & 15] * scale
+    const pairsEnd = to >> 1
+    for (let i = (from + 1) >> 1; i < pairsEnd; i++, o += 2) {
       const byte = codes[i]
       result[o] = values[byte >> 4] * scale
       result[o + 1] = values[byte & 15] * scale
     }
-  }
-  if (end % 2 === 1 && end > start) {
-    result[end - 1 - start] = values[codes[end >> 1] >> 4] * absmax[Math.floor((end - 1) / blockSize)]
+    if (to % 2 === 1) result[o++] = values[codes[pairsEnd] >> 4] * scale
+    from = to
   }
   return result
 }
@@ -59,18 +61,21 @@ export function dequantize4bitToBits(
   const scaled = new Float32Array(groupBlocks * 16)
   const bits = new Uint16Array(groupBlocks * 16)
   const round = dtype === 'float16' ? f32ToF16 : f32ToBf16
-  for (let group = start, o = 0; group < end; group += groupBlocks * blockSize) {
-    for (let i = 0; i < scaled.length; i++) scaled[i] = values[i & 15] * absmax[group / blockSize + (i >> 4)]
+  for (let from = start, o = 0; from < end;) {
+    const firstBlock = Math.floor(from / blockSize)
+    for (let i = 0; i < scaled.length; i++) scaled[i] = values[i & 15] * absmax[firstBlock + (i >> 4)]
     round(scaled, bits)
-    const groupEnd = Math.min(group + groupBlocks * blockSize, end)
-    for (let block = group, table = 0; block < groupEnd; block += blockSize, table += 16) {
-      const pairsEnd = Math.min(block + blockSize, groupEnd) >> 1
-      for (let i = block >> 1; i < pairsEnd; i++, o += 2) {
+    for (let table = 0; table < bits.length && from < end; table += 16) {
+      const to = Math.min((firstBlock + table / 16 + 1) * blockSize, end)
+      if (from % 2 === 1) result[o++] = bits[table + (codes[from >> 1] & 15)]
+      const pairsEnd = to >> 1
+      for (let i = (from + 1) >> 1; i < pairsEnd; i++, o += 2) {
         const byte = codes[i]
         result[o] = bits[table + (byte >> 4)]
         result[o + 1] = bits[table + (byte & 15)]
       }
-      if (block + blockSize >= end && end % 2 === 1) result[o] = bits[table + (codes[end >> 1] >> 4)]
+      if (to % 2 === 1) result[o++] = bits[table + (codes[pairsEnd] >> 4)]
+      from = to
     }
   }
   return result
@@ -79,9 +84,8 @@ export function dequantize4bitToBits(
 function checkRange(tensor: FourBitTensor, range: ElementRange, outLength: number | undefined): Required<ElementRange> {
   const count = countElements('dequantize', tensor.shape)
   const { start = 0, end = count } = range
-  if (!(start >= 0 && start <= end && end <= count && start % tensor.blockSize === 0 && Number.isInteger(end))) {
-    const rule = `a range must start at a multiple of ${tensor.blockSize} and lie within ${count} elements`
-    throw new QuantError('usage', `dequantize: ${rule}, got ${start} to ${end}`)
+  if (!(Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start <= end && end <= count)) {
+    throw new QuantError('usage', `dequantize: a range must lie within ${count} elements, got ${start} to ${end}`)
   }
   if (outLength !== undefined && outLength !== end - start) {
     throw new QuantError('usage', `dequantize: out must have ${end - start} elements, got ${outLength}`)

@@ -59,8 +59,8 @@ test('wrong arguments name the rule and what was given', () => {
   )
   expect(() => quantizeNf4(data, { shape: [-2, -3] })).toThrow('quantize: the shape must have whole sizes, got [-2,-3]')
   const tensor = quantizeNf4(data)
-  expect(() => dequantize4bit(tensor, { start: 2 })).toThrow(
-    'a range must start at a multiple of 64 and lie within 6 elements, got 2 to 6',
+  expect(() => dequantize4bit(tensor, { start: 0.5 })).toThrow(
+    'dequantize: a range must lie within 6 elements, got 0.5 to 6',
   )
   expect(() => dequantize4bit(tensor, { end: 7 })).toThrow('got 0 to 7')
   expect(() => dequantize4bit(tensor, {}, new Float32Array(5))).toThrow('dequantize: out must have 6 elements, got 5')

@@ -87,8 +87,7 @@ test('a range gives the same values as the whole, into new memory or the callerâ
   const whole = dequantize4bit(tensor)
   const bits = dequantize4bitToBits(tensor, 'float16')
   fc.assert(
-    fc.property(fc.nat(5), fc.nat(count), (block, length) => {
-      const start = block * 64
+    fc.property(fc.nat(count), fc.nat(count), (start, length) => {
       const end = Math.min(start + length, count)
       expectSame(dequantize4bit(tensor, { start, end }, new Float32Array(end - start)), whole.slice(start, end))
       expectSame(dequantize4bitToBits(tensor, 'float16', { start, end }), bits.slice(start, end))
