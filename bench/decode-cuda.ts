@@ -1,5 +1,5 @@
 // Decoding of a Mistral-7B-shaped NF4 model on one GPU, one graph per token, weights generated on the spot.
-// Usage: node --no-warnings --loader ts-node/esm bench/decode-cuda.ts [--layers 32] [--tokens 128] [--batches 1,8,64]
+// Usage: node --no-warnings --loader ts-node/esm bench/decode-cuda.ts [--layers 32] [--tokens 128] [--batches 1,8,64] [--ranks 0,16]
 import { parseArgs } from 'node:util'
 import { cudaBackend, type TensorData } from '@mirastral/engine'
 import { bindAll } from './cuda-weights.js'
@@ -11,7 +11,7 @@ const { values: args } = parseArgs({
     tokens: { type: 'string', default: '128' },
     context: { type: 'string', default: '512' },
     batches: { type: 'string', default: '1,8,64' },
-    rank: { type: 'string', default: '16' },
+    ranks: { type: 'string', default: '0,16' },
     profile: { type: 'boolean', default: false },
   },
 })
@@ -26,7 +26,7 @@ function greedy(logits: TensorData, rows: number): Int32Array {
   })
 }
 
-async function measure(batch: number): Promise<void> {
+async function measure(batch: number, rank: number): Promise<void> {
   const tokens = Number(args.tokens)
   const context = Number(args.context)
   const s: DecoderShape = {
@@ -53,15 +53,22 @@ async function measure(batch: number): Promise<void> {
   const seconds = (performance.now() - start) / 1000 / tokens
   const { used } = session.memory()
   console.log(
-    `decode batch ${batch}, context ${context}: ${(batch / seconds).toFixed(0)} tokens/s, ${(seconds * 1000).toFixed(2)} ms per token, ` +
+    `decode batch ${batch}, LoRA rank ${rank}, context ${context}: ${(batch / seconds).toFixed(0)} tokens/s, ${(seconds * 1000).toFixed(2)} ms per token, ` +
       `device ${(used / 2 ** 30).toFixed(2)} GiB`,
   )
   if (args.profile) {
-    const { families, total } = exe.profile(feeds(context))
-    const parts = Object.entries(families).sort(([, a], [, b]) => b - a)
-    console.log(`  ${total.toFixed(2)} ms eager: ${parts.map(([op, ms]) => `${op} ${ms.toFixed(2)}`).join(', ')}`)
+    const { kernels, total } = exe.profile(feeds(context))
+    const parts = Object.entries(kernels).sort(([, a], [, b]) => b.ms - a.ms)
+    console.log(
+      `  ${total.toFixed(2)} ms eager: ${parts
+        .slice(0, 24)
+        .map(([name, { ms, count }]) => `${name} ${ms.toFixed(2)} (${count})`)
+        .join(', ')}`,
+    )
   }
   await session.dispose()
 }
 
-for (const batch of args.batches.split(',')) await measure(Number(batch))
+for (const rank of args.ranks.split(',')) {
+  for (const batch of args.batches.split(',')) await measure(Number(batch), Number(rank))
+}

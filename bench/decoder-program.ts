@@ -40,6 +40,7 @@ export interface DecoderShape {
   readonly kvHeads: number
   readonly headDim: number
   readonly vocabulary: number
+  /** Of the adapters; 0 for none. */
   readonly rank: number
   readonly batch: number
   readonly tokens: number
@@ -79,7 +80,7 @@ const TARGETS = ['q', 'k', 'v', 'o'] as const
 export function adapterTypes(s: DecoderShape): Map<string, TensorType> {
   const sizes = { q: s.heads * s.headDim, k: s.kvHeads * s.headDim, v: s.kvHeads * s.headDim, o: s.hidden }
   const types = new Map<string, TensorType>()
-  for (let layer = 0; layer < s.layers; layer++) {
+  for (let layer = 0; layer < s.layers && s.rank > 0; layer++) {
     for (const target of TARGETS) {
       const input = target === 'o' ? s.heads * s.headDim : s.hidden
       types.set(`${layer}.${target}.a`, f32(s.rank, input))

@@ -117,15 +117,15 @@ function queueStep(
   step: number,
 ): Promise<RunResult[]> {
   const runs = Array.from({ length: accumulation }, (_, i) => micro.run(feedsOf(s, step * accumulation + i)))
-  const t = step + 1
-  const feeds = {
-    learningRate: scalar(1e-4),
-    bias1: scalar(1 - 0.9 ** t),
-    bias2: scalar(1 - 0.999 ** t),
-    perToken: scalar(1 / (accumulation * s.batch * (s.tokens - 1))),
-  }
-  return Promise.all([...runs, update.run(feeds)])
+  return Promise.all([...runs, update.run(updateFeeds(s, accumulation, step + 1))])
 }
+
+const updateFeeds = (s: DecoderShape, accumulation: number, t: number): Record<string, TensorData> => ({
+  learningRate: scalar(1e-4),
+  bias1: scalar(1 - 0.9 ** t),
+  bias2: scalar(1 - 0.999 ** t),
+  perToken: scalar(1 / (accumulation * s.batch * (s.tokens - 1))),
+})
 
 /** The last step is awaited while the next is already queued: the loss is read a step late. */
 async function trainSteps(
@@ -171,10 +171,13 @@ async function measure(w: Workload, start: number): Promise<void> {
       `first step ${((firstStep - loaded) / 1000).toFixed(1)} s; loss ${lossOf(firstResult)} -> ${lossOf(last)}`,
   )
   if (args.profile) {
-    const { families, total } = micro.profile(feedsOf(s, 0))
-    const parts = Object.entries(families).sort(([, a], [, b]) => b - a)
+    const { kernels, total } = micro.profile(feedsOf(s, 0))
+    const parts = Object.entries(kernels).sort(([, a], [, b]) => b.ms - a.ms)
     console.log(
-      `  micro-step ${total.toFixed(1)} ms eager: ${parts.map(([op, ms]) => `${op} ${ms.toFixed(2)}`).join(', ')}`,
+      `  micro-step ${total.toFixed(1)} ms eager: ${parts
+        .slice(0, 24)
+        .map(([name, { ms, count }]) => `${name} ${ms.toFixed(2)} (${count})`)
+        .join(', ')}`,
     )
   }
   await session.dispose()

@@ -9,6 +9,8 @@ import type { Modules } from './modules.js'
 export interface Call {
   readonly label: string
   readonly op: string
+  /** The kernel, or the extents of a product. */
+  readonly kernel: string
   readonly enqueue: () => void
 }
 
@@ -55,14 +57,15 @@ export function callOf(ctx: CallContext, step: CudaStep): Call {
   const doing = label
   switch (command.kind) {
     case 'launch':
-      return { label, op, enqueue: launchCall(ctx, command, doing) }
+      return { label, op, kernel: command.entry, enqueue: launchCall(ctx, command, doing) }
     case 'gemm': {
       const plan = ctx.gemms.plan(command.shape, alignmentOf(command))
       const enqueue = plan ? gemmCall(ctx, command, plan, doing) : launchCall(ctx, fallbackLaunch(command), doing)
-      return { label, op, enqueue }
+      const { m, n, k } = command.shape
+      return { label, op, kernel: `${m}x${n}x${k}`, enqueue }
     }
     case 'copy':
-      return { label, op, enqueue: copyCall(ctx, command, doing) }
+      return { label, op, kernel: 'copy', enqueue: copyCall(ctx, command, doing) }
   }
 }
 

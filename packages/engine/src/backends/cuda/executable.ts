@@ -25,6 +25,8 @@ interface Slot {
 export interface Profile {
   /** Milliseconds by op. */
   readonly families: Readonly<Record<string, number>>
+  /** Milliseconds and number of steps by op and kernel. */
+  readonly kernels: Readonly<Record<string, { readonly ms: number; readonly count: number }>>
   readonly total: number
 }
 
@@ -194,10 +196,17 @@ export class CudaExecutable implements Executable {
       return time[0]
     }
     const families: Record<string, number> = {}
-    this.calls.forEach((call, i) => (families[call.op] = (families[call.op] ?? 0) + between(events[i], events[i + 1])))
+    const kernels: Record<string, { ms: number; count: number }> = {}
+    this.calls.forEach(({ op, kernel }, i) => {
+      const ms = between(events[i], events[i + 1])
+      families[op] = (families[op] ?? 0) + ms
+      const sum = (kernels[`${op}: ${kernel}`] ??= { ms: 0, count: 0 })
+      sum.ms += ms
+      sum.count++
+    })
     const total = between(events[0], events[events.length - 1])
     events.forEach((event) => device.driver.cuEventDestroy_v2(event))
-    return { families, total }
+    return { families, kernels, total }
   }
 
   dispose(): Promise<void> {

@@ -90,7 +90,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashForward(T* o, float* 
   T* tileQ = (T*)memory;
   T* tileK = tileQ + OWN * LD;
   T* tileV = tileK + 2 * TILE * LD;
-  const int block = gridDim.x - 1 - blockIdx.x, h = blockIdx.y, b = blockIdx.z;
+  // The tile is the slowest index and the longest rows come first, so that no long block starts last.
+  const int block = gridDim.z - 1 - blockIdx.z, h = blockIdx.x, b = blockIdx.y;
   const int first = block * OWN, kv = h / (s.heads / s.kvHeads);
   const int strideQ = s.heads * D, strideK = s.kvHeads * D;
   q += (size_t)b * s.tokens * strideQ + h * D;
@@ -217,7 +218,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashBackwardKV(T* dK, T* 
   T* tileO = tileQ + 2 * TILE * LD;
   float* rowLse = (float*)(tileO + 2 * TILE * LD);
   float* rowDelta = rowLse + 2 * TILE;
-  const int kv = blockIdx.y, b = blockIdx.z, first = blockIdx.x * OWN;
+  const int kv = blockIdx.x, b = blockIdx.y, first = blockIdx.z * OWN;
   const int group = s.heads / s.kvHeads, strideQ = s.heads * D, strideK = s.kvHeads * D;
   const size_t baseQ = (size_t)b * s.tokens * strideQ, baseK = (size_t)b * s.tokens * strideK + kv * D;
   if (segments) segments += b * s.tokens;
@@ -316,7 +317,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashBackwardQ(T* dQ, cons
   T* tileO = tileQ + OWN * LD;
   T* tileK = tileO + OWN * LD;
   T* tileV = tileK + 2 * TILE * LD;
-  const int block = gridDim.x - 1 - blockIdx.x, h = blockIdx.y, b = blockIdx.z;
+  const int block = gridDim.z - 1 - blockIdx.z, h = blockIdx.x, b = blockIdx.y;
   const int first = block * OWN, kv = h / (s.heads / s.kvHeads);
   const int strideQ = s.heads * D, strideK = s.kvHeads * D;
   const size_t baseQ = (size_t)b * s.tokens * strideQ + h * D, baseK = (size_t)b * s.tokens * strideK + kv * D;

@@ -27,7 +27,7 @@ export function flashShapes(q: TensorType, kv: TensorType, scale: number) {
   const row = (headDim + 8) * 2
   const tile = (warps: number, blockHeads: number, rows: number, extra: number): TileLaunch => ({
     defines: { T: cType(q.dtype), HEAD_DIM: headDim, WARPS: warps },
-    grid: [Math.ceil(tokens / (16 * warps)), blockHeads, batch],
+    grid: [blockHeads, batch, Math.ceil(tokens / (16 * warps))],
     sharedBytes: rows * row + extra,
   })
   const forwardWarps = tokens >= LONG ? 8 : 4

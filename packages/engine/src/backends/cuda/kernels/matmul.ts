@@ -1,73 +1,66 @@
 import { sizeOf, type Shape } from '../../../ir/tensor-type.js'
 import type { AttrsOf } from '../../../ops/index.js'
-import { f32, i32, input, output, type GemmShape, type Launch, type Gemm } from '../command.js'
-import type { CudaKernel, NodeView, Operand } from '../lower.js'
+import { f32, i32, input, output, type GemmShape } from '../command.js'
+import type { CudaKernel, Emitter, NodeView } from '../lower.js'
 import { cType } from './launch.js'
 import { denseWeight } from './quant.js'
 
-/** Rows up to which an NF4 weight is read by the matrix-vector kernel; more rows dequantize it first. */
+/** Rows up to which a weight is read by the matrix-vector kernels; for more rows the tensor cores are worth it. */
 const MATVEC_ROWS = 8
-/** Weights per lane and load, and outputs per block, of matvec.cu. */
-const MATVEC_STEP = 32
-const MATVEC_OUTPUTS = 8
+/** Outputs of a block in matvec.cu. */
+const MATVEC_OUTPUTS = 4
 
-const linear: CudaKernel<AttrsOf<'linear'>> = (ctx, node) => {
-  const [x, w] = node.inputs
-  const { transposeWeight } = node.attrs
-  const [wRows, wColumns] = w.type.shape
-  const [k, n] = transposeWeight ? [wColumns, wRows] : [wRows, wColumns]
-  const m = sizeOf(x.type.shape) / k
-  const alpha = node.attrs.alpha * node.factor
-  const out = node.outputs[0].type
-  if (w.nf4 && canMatvec(node, m, k)) {
-    const y = ctx.alloc(node)
-    const addend = node.accumulate?.ref ?? null
-    ctx.launch(matvecLaunch(node, w, { y, addend, m, n, k, alpha }), addend ? [[y, addend]] : [])
-    return
-  }
-  const b = denseWeight(ctx, w, x.type.dtype)
-  const shape: GemmShape = {
-    ...{ m, n, k, transposeA: false, transposeB: transposeWeight, lda: k, ldb: wColumns, ldd: n },
-    ...{ input: x.type.dtype, output: out.dtype, batch: 1, strideA: 0, strideB: 0, strideD: 0 },
-  }
-  ctx.gemm({ shape, a: x.ref, b, c: node.accumulate?.ref ?? null, d: ctx.alloc(node), alpha })
-}
-
-function canMatvec(node: NodeView<AttrsOf<'linear'>>, rows: number, k: number): boolean {
-  const [x, w] = node.inputs
-  const block = w.type.blockSize ?? 64
-  const sameTypes = node.outputs[0].type.dtype === x.type.dtype
-  return node.attrs.transposeWeight && rows <= MATVEC_ROWS && k % MATVEC_STEP === 0 && block >= MATVEC_STEP && sameTypes
-}
-
-interface Matvec {
-  readonly y: Gemm['d']
-  readonly addend: Gemm['c']
+/** y[m, n] = alpha x[m, k] op(W). */
+interface Product {
   readonly m: number
   readonly n: number
   readonly k: number
   readonly alpha: number
 }
 
-function matvecLaunch(node: NodeView<AttrsOf<'linear'>>, w: Operand, o: Matvec): Omit<Launch, 'kind' | 'sharedBytes'> {
-  const [x] = node.inputs
-  return {
-    source: { file: 'matvec', defines: { T: cType(x.type.dtype), ROWS: o.m } },
-    entry: 'matvec',
-    grid: [Math.ceil(o.n / MATVEC_OUTPUTS), 1, 1],
-    block: 128,
-    args: [
-      output(o.y),
-      input(x.ref),
-      input(w.nf4?.codes ?? null),
-      input(w.nf4?.absmax ?? null),
-      input(o.addend),
-      i32(o.n),
-      i32(o.k),
-      i32(Math.log2(w.type.blockSize ?? 64)),
-      f32(o.alpha),
-    ],
+const linear: CudaKernel<AttrsOf<'linear'>> = (ctx, node) => {
+  const [x, w] = node.inputs
+  const { transposeWeight } = node.attrs
+  const [wRows, wColumns] = w.type.shape
+  const [k, n] = transposeWeight ? [wColumns, wRows] : [wRows, wColumns]
+  const p: Product = { m: sizeOf(x.type.shape) / k, n, k, alpha: node.attrs.alpha * node.factor }
+  if (canMatvec(node, p)) {
+    emitMatvec(ctx, node, p)
+    return
   }
+  const b = denseWeight(ctx, w, x.type.dtype)
+  const shape: GemmShape = {
+    ...{ m: p.m, n, k, transposeA: false, transposeB: transposeWeight, lda: k, ldb: wColumns, ldd: n },
+    ...{ input: x.type.dtype, output: node.outputs[0].type.dtype, batch: 1, strideA: 0, strideB: 0, strideD: 0 },
+  }
+  ctx.gemm({ shape, a: x.ref, b, c: node.accumulate?.ref ?? null, d: ctx.alloc(node), alpha: p.alpha })
+}
+
+/** The kernels take 16 bytes of weights per lane and load, within one block of scales. */
+function canMatvec(node: NodeView<AttrsOf<'linear'>>, { m, k }: Product): boolean {
+  const [x, w] = node.inputs
+  const step = w.nf4 ? 32 : 8
+  const sameTypes = node.outputs[0].type.dtype === x.type.dtype
+  const aligned = x.ref.offset % 16 === 0 && w.ref.offset % 16 === 0
+  return node.attrs.transposeWeight && m <= MATVEC_ROWS && k % step === 0 && sameTypes && aligned
+}
+
+function emitMatvec(ctx: Emitter, node: NodeView<AttrsOf<'linear'>>, { m, n, k, alpha }: Product): void {
+  const [x, w] = node.inputs
+  const y = ctx.alloc(node)
+  const addend = node.accumulate?.ref ?? null
+  const weight = w.nf4 ? [input(w.nf4.codes), input(w.nf4.absmax)] : [input(w.ref)]
+  const blockShift = w.nf4 ? [i32(Math.log2(w.type.blockSize ?? 64))] : []
+  ctx.launch(
+    {
+      source: { file: 'matvec', defines: { T: cType(x.type.dtype), ROWS: m } },
+      entry: w.nf4 ? 'matvec' : 'matvecDense',
+      grid: [Math.ceil(n / MATVEC_OUTPUTS), 1, 1],
+      block: 128,
+      args: [output(y), input(x.ref), ...weight, input(addend), i32(n), i32(k), ...blockShift, f32(alpha)],
+    },
+    addend ? [[y, addend]] : [],
+  )
 }
 
 /** The last two extents, as read. */

@@ -1,22 +1,46 @@
-// y = alpha x W^T + add for an NF4 W[n, k], k a multiple of 32, and ROWS rows of x: decoding reads each weight once.
-// Compiled once per element type T and ROWS. Each warp computes COLUMNS outputs of every row.
-#define COLUMNS 2
+// y = alpha x W^T + add for few rows of x: decoding reads each weight once. Compiled once per element type T and ROWS.
+// The four warps of a block share the k axis of COLUMNS outputs and add their parts in a fixed order.
+#define COLUMNS 4
 #define WARPS 4
 
+/** Adds up the lanes and warps and writes the block's outputs of every row. */
+__device__ __forceinline__ void finish(T* y, const T* add, float (*total)[ROWS], int column, int n, float alpha) {
+  __shared__ float parts[WARPS][COLUMNS * ROWS];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+  for (int c = 0; c < COLUMNS; c++)
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+      const float value = warp_sum(total[c][r]);
+      if (lane == 0) parts[warp][c * ROWS + r] = value;
+    }
+  __syncthreads();
+  if (threadIdx.x >= COLUMNS * ROWS) return;
+  const int c = threadIdx.x / ROWS, r = threadIdx.x % ROWS;
+  if (column + c >= n) return;
+  float value = 0.f;
+  for (int w = 0; w < WARPS; w++) value += parts[w][threadIdx.x];
+  const size_t at = (size_t)r * n + column + c;
+  y[at] = From<T>::f32(alpha * value + (add ? to_f32(add[at]) : 0.f));
+}
+
+__device__ __forceinline__ void load8(T* v, const T* from) {
+  if constexpr (sizeof(T) == 2) {
+    *(uint4*)v = __ldg((const uint4*)from);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = from[i];
+  }
+}
+
+/** An NF4 W[n, k], k a multiple of 32. */
 extern "C" __global__ void __launch_bounds__(WARPS * 32) matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int n, int k, int blockShift, float alpha) {
   __shared__ float levels[16];
   if (threadIdx.x < 16) levels[threadIdx.x] = NF4_LEVELS[threadIdx.x];
   __syncthreads();
-  const int lane = threadIdx.x & 31;
-  const int column = (blockIdx.x * WARPS + (threadIdx.x >> 5)) * COLUMNS;
-  if (column >= n) return;
-  float total[COLUMNS][ROWS];
-#pragma unroll
-  for (int c = 0; c < COLUMNS; c++)
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) total[c][r] = 0.f;
-#pragma unroll 2
-  for (int at = lane * 32; at < k; at += 1024) {
+  const int column = blockIdx.x * COLUMNS;
+  float total[COLUMNS][ROWS] = {};
+  for (int at = threadIdx.x * 32; at < k; at += WARPS * 1024) {
     uint4 words[COLUMNS];
     float scale[COLUMNS];
 #pragma unroll
@@ -25,33 +49,21 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) matvec(T* y, const T* x
       words[c] = __ldcs((const uint4*)(codes + (element >> 1)));
       scale[c] = __ldg(absmax + (element >> blockShift));
     }
-    float partial[COLUMNS][ROWS];
-#pragma unroll
-    for (int c = 0; c < COLUMNS; c++)
-#pragma unroll
-      for (int r = 0; r < ROWS; r++) partial[c][r] = 0.f;
+    float partial[COLUMNS][ROWS] = {};
 #pragma unroll
     for (int part = 0; part < 4; part++) {
-      float w[COLUMNS][8];
+      T v[ROWS][8];
+#pragma unroll
+      for (int r = 0; r < ROWS; r++) load8(v[r], x + (size_t)r * k + at + part * 8);
 #pragma unroll
       for (int c = 0; c < COLUMNS; c++) {
         const u32 word = part == 0 ? words[c].x : part == 1 ? words[c].y : part == 2 ? words[c].z : words[c].w;
 #pragma unroll
-        for (int i = 0; i < 8; i++) w[c][i] = levels[(word >> ((i >> 1) * 8 + ((i & 1) ? 0 : 4))) & 15];
-      }
+        for (int i = 0; i < 8; i++) {
+          const float w = levels[(word >> ((i >> 1) * 8 + ((i & 1) ? 0 : 4))) & 15];
 #pragma unroll
-      for (int r = 0; r < ROWS; r++) {
-        const T* from = x + (size_t)r * k + at + part * 8;
-        T v[8];
-        if constexpr (sizeof(T) == 2) {
-          *(uint4*)v = __ldg((const uint4*)from);
-        } else {
-          for (int i = 0; i < 8; i++) v[i] = from[i];
+          for (int r = 0; r < ROWS; r++) partial[c][r] = fmaf(to_f32(v[r][i]), w, partial[c][r]);
         }
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-#pragma unroll
-          for (int c = 0; c < COLUMNS; c++) partial[c][r] = fmaf(to_f32(v[i]), w[c][i], partial[c][r]);
       }
     }
 #pragma unroll
@@ -59,13 +71,27 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) matvec(T* y, const T* x
 #pragma unroll
       for (int r = 0; r < ROWS; r++) total[c][r] = fmaf(partial[c][r], scale[c], total[c][r]);
   }
+  finish(y, add, total, column, n, alpha);
+}
+
+/** A dense W[n, k] of type T, k a multiple of 8. */
+extern "C" __global__ void __launch_bounds__(WARPS * 32) matvecDense(T* y, const T* x, const T* weight, const T* add, int n, int k, float alpha) {
+  const int column = blockIdx.x * COLUMNS;
+  float total[COLUMNS][ROWS] = {};
+#pragma unroll 2
+  for (int at = threadIdx.x * 8; at < k; at += WARPS * 256) {
+    T w[COLUMNS][8];
 #pragma unroll
-  for (int c = 0; c < COLUMNS; c++) {
+    for (int c = 0; c < COLUMNS; c++) load8(w[c], weight + (size_t)min(column + c, n - 1) * k + at);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-      const float value = alpha * warp_sum(total[c][r]);
-      const size_t at = (size_t)r * n + column + c;
-      if (lane == 0 && column + c < n) y[at] = From<T>::f32(value + (add ? to_f32(add[at]) : 0.f));
+      T v[8];
+      load8(v, x + (size_t)r * k + at);
+#pragma unroll
+      for (int i = 0; i < 8; i++)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) total[c][r] = fmaf(to_f32(v[i]), to_f32(w[c][i]), total[c][r]);
     }
   }
+  finish(y, add, total, column, n, alpha);
 }
