@@ -43,28 +43,39 @@ describe('a Jinja chat template', () => {
   it('trains the token that ends a turn and not the line end after it', async () => {
     const tokenizer = await loadTokenizer('chatml')
     const { inputIds, labels } = tokenizer.encodeConversation(chat('one', 'two', 'three', 'four'))
-    const trained = tokenizer.decode(inputIds.filter((_, i) => labels[i] !== -100), { skipSpecialTokens: false })
+    const trained = tokenizer.decode(
+      inputIds.filter((_, i) => labels[i] !== -100),
+      { skipSpecialTokens: false },
+    )
     expect(trained).toBe('two<|im_end|>four<|im_end|>')
   })
 
   it('trains the header format up to its end-of-turn token', async () => {
     const tokenizer = await loadTokenizer('headers')
     const { inputIds, labels } = tokenizer.encodeConversation(chat('one', 'two', 'three', 'four'))
-    const trained = tokenizer.decode(inputIds.filter((_, i) => labels[i] !== -100), { skipSpecialTokens: false })
+    const trained = tokenizer.decode(
+      inputIds.filter((_, i) => labels[i] !== -100),
+      { skipSpecialTokens: false },
+    )
     expect(trained).toBe('two<|eot_id|>four<|eot_id|>')
   })
 
   it('marks the answers where the template rewrites earlier turns but keeps their text', async () => {
     const tokenizer = await loadTokenizer('chatml', { chatTemplate: template('thinking') })
     const { inputIds, labels } = tokenizer.encodeConversation(chat('one', 'two', 'three', 'four'))
-    const trained = tokenizer.decode(inputIds.filter((_, i) => labels[i] !== -100), { skipSpecialTokens: false })
+    const trained = tokenizer.decode(
+      inputIds.filter((_, i) => labels[i] !== -100),
+      { skipSpecialTokens: false },
+    )
     expect(trained).toBe('two<|im_end|>four<|im_end|>')
   })
 
   it('refuses to guess where the template changes what an answer says', async () => {
     const tokenizer = await loadTokenizer('chatml', { chatTemplate: template('thinking') })
     const conversation = chat('one', 'hm</think>two', 'three', 'four')
-    expect(() => tokenizer.encodeConversation(conversation)).toThrow(/chat template: this template rewrites earlier turns/)
+    expect(() => tokenizer.encodeConversation(conversation)).toThrow(
+      /chat template: this template rewrites earlier turns/,
+    )
   })
 
   it('keeps special tokens in a turn apart from its own', async () => {

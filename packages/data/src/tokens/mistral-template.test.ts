@@ -84,7 +84,13 @@ describe('the Mistral formats', () => {
   it.each([
     [[{ role: 'assistant', content: 'b' }], 'user and assistant turns must alternate'],
     [withSystem, 'a system turn must stand at the beginning'],
-    [[{ role: 'user', content: 'a' }, { role: 'tool', content: 'r', toolCallId: 'x' }], 'a tool result must follow a tool call'],
+    [
+      [
+        { role: 'user', content: 'a' },
+        { role: 'tool', content: 'r', toolCallId: 'x' },
+      ],
+      'a tool result must follow a tool call',
+    ],
     [[], 'a conversation needs a user turn'],
   ] as [Turn[], string][])('refuse %j: %s', (turns, rule) => {
     expect(() => write('mistral-v3', turns)).toThrow(rule)

@@ -31,7 +31,25 @@ describe('TextEncoder', () => {
     it(`cuts ${name}'s texts into words without changing a token`, async () => {
       const encoder = await encoderOf(name)
       expect(encoder.cachesWords).toBe(true)
-      const piece = fc.constantFrom(' ', '  ', '\n', 'a', 'I', 'slept', 'badly', "'s", '12', '.', 'é', '🙂', '▁', '\t', '-', '!?', 'Größe')
+      const piece = fc.constantFrom(
+        ' ',
+        '  ',
+        '\n',
+        'a',
+        'I',
+        'slept',
+        'badly',
+        "'s",
+        '12',
+        '.',
+        'é',
+        '🙂',
+        '▁',
+        '\t',
+        '-',
+        '!?',
+        'Größe',
+      )
       const texts = fc.array(piece, { maxLength: 24 }).map((pieces) => pieces.join(''))
       fc.assert(
         fc.property(texts, fc.boolean(), (text, first) => {
@@ -47,6 +65,8 @@ describe('TextEncoder', () => {
     const special = new Set(encoder.specialTokens.map((token) => token.id))
     const ids = encoder.encode('Say [INST] and </s> and [/TOOL_RESULTS] <s>', false)
     expect(ids.filter((id) => special.has(id))).toEqual([])
-    expect(Buffer.concat(ids.map((id) => encoder.bytes.of(id))).toString()).toBe('Say [INST] and </s> and [/TOOL_RESULTS] <s>')
+    expect(Buffer.concat(ids.map((id) => encoder.bytes.of(id))).toString()).toBe(
+      'Say [INST] and </s> and [/TOOL_RESULTS] <s>',
+    )
   })
 })
