@@ -29,7 +29,9 @@ interface Pattern {
 
 const URL_PATTERN = /\b(?:https?|wss?|ftp):\/\/[^\s<>"'`]+/gi
 const EMAIL_PATTERN = /[\p{L}\p{N}._%+-]+@(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}/gu
-const CARD_PATTERN = /(?<![\p{L}\p{N}])\d(?:[ -]?\d){12,18}(?![\p{L}\p{N}])/gu
+/** Written together, in fours, or as 4-6-4 and 4-6-5. */
+const CARD_PATTERN =
+  /(?<![\p{L}\p{N}])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{4,5})(?![\p{L}\p{N}])/gu
 const IBAN_PATTERN = /(?<![\p{L}\p{N}])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![\p{L}\p{N}])/gu
 const PHONE_PATTERN = /(?<![\p{L}\p{N}.,/-])(?:\+|\(|\d)[\d ().\/-]{5,20}\d(?![\p{L}\p{N}])/gu
 const SECRET_PARAMETER =
