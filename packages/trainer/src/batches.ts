@@ -39,20 +39,37 @@ export interface BatchOptions {
 
 /** Micro-batches of rows, in the order of the data package's sampler. */
 export function batchesOf(rows: RowSource, options: BatchOptions): BatchSource<Batch> {
-  const { batchSize, padTokenId, sequenceLength, seed, buckets } = options
-  if (rows.length === 0) return { length: 0, get: noBatch, inputTokens: countTokens }
+  const { padTokenId, sequenceLength } = options
+  const order = orderOf(rows.length, options)
+  return {
+    length: order.batchesPerEpoch,
+    inputTokens: countTokens,
+    get: async (epoch, index) => {
+      const indices = order.indicesAt(epoch, index)
+      const picked = await Promise.all([...indices].map(async (i) => rows.get(i)))
+      return collate(picked, { padTokenId, sequenceLength })
+    },
+  }
+}
+
+export interface BatchOrder {
+  readonly batchesPerEpoch: number
+  indicesAt(epoch: number, index: number): Int32Array
+}
+
+/** Random access to the sampler's batches, quick where they are asked for one after the other. */
+export function orderOf(
+  length: number,
+  { batchSize, seed, buckets }: Pick<BatchOptions, 'batchSize' | 'seed' | 'buckets'>,
+): BatchOrder {
   const newSampler = (): Sampler =>
-    new Sampler({
-      length: rows.length,
-      batchSize,
-      seed: seed ?? 0,
-      shuffle: seed !== undefined,
-      ...(buckets && { buckets }),
-    })
+    new Sampler({ length, batchSize, seed: seed ?? 0, shuffle: seed !== undefined, ...(buckets && { buckets }) })
+  if (length === 0) return { batchesPerEpoch: 0, indicesAt: () => new Int32Array() }
   let sampler = newSampler()
-  const length = sampler.batchesPerEpoch
+  const { batchesPerEpoch } = sampler
   let reached = 0
-  const indicesAt = (position: number): Int32Array => {
+  const indicesAt = (epoch: number, index: number): Int32Array => {
+    const position = epoch * batchesPerEpoch + index
     if (position < reached) {
       sampler = newSampler()
       reached = 0
@@ -62,22 +79,11 @@ export function batchesOf(rows: RowSource, options: BatchOptions): BatchSource<B
     reached++
     return indices
   }
-  return {
-    length,
-    inputTokens: countTokens,
-    get: async (epoch, index) => {
-      const indices = indicesAt(epoch * length + index)
-      const picked = await Promise.all([...indices].map(async (i) => rows.get(i)))
-      return collate(picked, { padTokenId, sequenceLength })
-    },
-  }
+  return { batchesPerEpoch, indicesAt }
 }
 
-function noBatch(): never {
-  throw new Error('internal: batchesOf: there is no batch')
-}
-
-function countTokens(batch: Batch): number {
+/** Tokens of a batch without padding. */
+export function countTokens(batch: Batch): number {
   let tokens = 0
   for (const segment of batch.segmentIds) if (segment !== 0) tokens++
   return tokens

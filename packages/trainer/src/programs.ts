@@ -48,14 +48,14 @@ export interface ForwardOptions {
   readonly noise: boolean
 }
 
-interface Losses {
+export interface TokenLosses {
   /** f32[tokens], 0 where not trained. */
   readonly loss: Value
   readonly correct: Value
 }
 
 /** Emits the forward pass up to the loss of each token. */
-function forward(g: Graph, model: TrainableModel, bucket: Bucket, options: ForwardOptions): Losses {
+export function tokenLosses(g: Graph, model: TrainableModel, bucket: Bucket, options: ForwardOptions): TokenLosses {
   const { batchSize, sequenceLength } = bucket
   const tokens = i32(batchSize, sequenceLength)
   const seed = options.dropout ? g.input('seed', i32(2)) : null
@@ -90,22 +90,27 @@ export function microStepProgram(
   options: ForwardOptions & { readonly checkpoint: boolean },
 ): Program {
   const g = new Graph(`train ${bucket.batchSize}x${bucket.sequenceLength}`)
-  const lossSum = sum(forward(g, model, bucket, options).loss)
+  const lossSum = sum(tokenLosses(g, model, bucket, options).loss)
+  accumulateGradients(g, model, lossSum, options.checkpoint)
+  g.output('lossSum', lossSum)
+  return g.build()
+}
+
+/** Adds the gradient of a scalar by every trained tensor to the tensor's accumulator. */
+export function accumulateGradients(g: Graph, model: TrainableModel, lossSum: Value, checkpoint: boolean): void {
   const trained = [...model.trained]
   const parameters = trained.map(([key, shape]) => stateOf(g, statePrefix.adapter, key, shape))
-  const gradients = grad(lossSum, parameters, { checkpoint: options.checkpoint })
+  const gradients = grad(lossSum, parameters, { checkpoint })
   trained.forEach(([key, shape], i) => {
     const accumulator = stateOf(g, statePrefix.gradient, key, shape)
     g.update(accumulator, add(accumulator, gradients[i]))
   })
-  g.output('lossSum', lossSum)
-  return g.build()
 }
 
 /** Forward only: `lossSum` and how many trained tokens the model ranks first. */
 export function evaluationProgram(model: TrainableModel, bucket: Bucket, options: ForwardOptions): Program {
   const g = new Graph(`evaluate ${bucket.batchSize}x${bucket.sequenceLength}`)
-  const { loss, correct } = forward(g, model, bucket, { ...options, dropout: false, noise: false })
+  const { loss, correct } = tokenLosses(g, model, bucket, { ...options, dropout: false, noise: false })
   g.output('lossSum', sum(loss))
   g.output('correct', sum(correct))
   return g.build()

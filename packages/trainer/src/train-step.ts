@@ -24,7 +24,11 @@ export interface TrainStepRequest {
 
 /** Loads a model and its adapter onto a backend, ready to train. */
 export async function createTrainStep(request: TrainStepRequest): Promise<TrainStep<Batch>> {
-  const session = await request.backend.createSession()
+  return createTrainStepOn(await request.backend.createSession(), request)
+}
+
+/** The same on a session that others use too; disposing of the step disposes of the session. */
+export async function createTrainStepOn(session: Session, request: TrainStepRequest): Promise<TrainStep<Batch>> {
   const step = new EngineTrainStep(session, request)
   await step.initialize()
   return step
@@ -54,16 +58,16 @@ class EngineTrainStep implements TrainStep<Batch> {
 
   async initialize(): Promise<void> {
     const { tensors, subtracted } = this.request.adapter
-    const state: DeviceState = new Map()
     for (const [key, shape] of this.model.trained) {
       const tensor = tensors.get(key)
       if (!tensor) throw new TrainerError('MIRASTRAL_TRAINER_INTERNAL', `internal: the adapter has no tensor ${key}`)
-      state.set(`${statePrefix.adapter}${key}`, tensor)
+      const type = f32(...shape)
+      await this.session.bind(`${statePrefix.adapter}${key}`, { type, data: tensor.data })
       for (const prefix of [statePrefix.firstMoment, statePrefix.secondMoment, statePrefix.gradient]) {
-        state.set(`${prefix}${key}`, { shape, data: new Float32Array(sizeOf(shape)) })
+        const zeros = new Float32Array(sizeOf(shape))
+        await this.session.bind(`${prefix}${key}`, { type, data: zeros }, { transfer: true })
       }
     }
-    await this.writeState(state)
     for (const [key, { shape, data }] of subtracted) {
       await this.session.bind(subtractedName(key), { type: f32(...shape), data })
     }
@@ -136,6 +140,7 @@ class EngineTrainStep implements TrainStep<Batch> {
         maxGradNorm: options.maxGradNorm,
         loraplusLrRatio: options.loraplusLrRatio,
       }),
+      { releaseMemory: true },
     )
     const { gradNorm } = await this.optimizer.run({
       learningRate: Float32Array.of(o.learningRate),
@@ -172,4 +177,9 @@ class EngineTrainStep implements TrainStep<Batch> {
   }
 }
 
-const inputsOf = ({ inputIds, targets, positions, segmentIds }: Batch) => ({ inputIds, targets, positions, segmentIds })
+export const inputsOf = ({ inputIds, targets, positions, segmentIds }: Batch) => ({
+  inputIds,
+  targets,
+  positions,
+  segmentIds,
+})

@@ -1,0 +1,199 @@
+import { readFileSync, statSync } from 'node:fs'
+import { appendFile, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type {
+  PreferenceBatch,
+  PreferenceLossType,
+  PreferencePair,
+  PreferenceStep,
+  TrainResult,
+} from '@mirastral/trainer'
+import {
+  collatePairs,
+  createPreferenceStep,
+  parseTrainingOptions,
+  preferenceBatchesOf,
+  referenceLogProbs,
+  StopRequested,
+  StopSource,
+  train,
+} from '@mirastral/trainer'
+import { readFloat32, SafetensorsFile } from '@mirastral/safetensors'
+import { describe, expect, it } from 'vitest'
+import { readLines, temporaryFolder } from './support/runs.js'
+import { identity } from './support/task.js'
+import { tinyRequest, tinySaveAdapter } from './support/tiny-model.js'
+
+interface Case {
+  lossType: PreferenceLossType
+  beta: number
+  learningRate: number
+  history: Record<string, number>[]
+  final: Record<string, { shape: number[]; data: number[] }>
+}
+
+const golden = JSON.parse(
+  readFileSync(new URL('../../../fixtures/trainer/preference-run.json', import.meta.url), 'utf8'),
+) as {
+  pairs: { prompt_ids: number[]; chosen_ids: number[]; rejected_ids: number[] }[]
+  initial: Record<string, { shape: number[]; data: number[] }>
+  cases: Case[]
+}
+
+const pairs = golden.pairs.map(({ prompt_ids, chosen_ids, rejected_ids }): PreferencePair => {
+  const row = (answer: number[]): PreferencePair['chosen'] => ({
+    inputIds: Int32Array.from([...prompt_ids, ...answer]),
+    labels: Int32Array.from([...prompt_ids.map(() => -100), ...answer]),
+  })
+  return { chosen: row(chosen_ids), rejected: row(rejected_ids) }
+})
+
+const lora = { r: 4, loraAlpha: 8, targetModules: ['q_proj', 'v_proj'] }
+const batching = { batchSize: 2, padTokenId: 0, sequenceLength: 16 }
+
+const optionsOf = (learningRate: number) => ({
+  learningRate,
+  maxSteps: 10,
+  perDeviceTrainBatchSize: 2,
+  gradientAccumulationSteps: 2,
+  budgetMinutes: null,
+  tensorboard: false,
+})
+
+async function makeStep(expected: Pick<Case, 'lossType' | 'beta' | 'learningRate'>): Promise<PreferenceStep> {
+  const adapterTensors = new Map(
+    Object.entries(golden.initial).map(([key, { shape, data }]) => [key, { shape, data: Float32Array.from(data) }]),
+  )
+  const options = optionsOf(expected.learningRate)
+  const request = await tinyRequest({ lora, options, quantization: 'none', adapterTensors })
+  return createPreferenceStep({ ...request, preference: { ...expected, labelSmoothing: 0 } })
+}
+
+async function trainPairs(folder: string, expected: Case): Promise<TrainResult> {
+  const step = await makeStep(expected)
+  const references = await referenceLogProbs({
+    step,
+    pairs,
+    file: join(folder, 'references'),
+    model: 'tiny',
+    ...batching,
+  })
+  const result = await train<PreferenceBatch>({
+    outputDir: folder,
+    identity,
+    step,
+    data: {
+      train: preferenceBatchesOf(pairs, references, { ...batching, seed: 42 }),
+      eval: preferenceBatchesOf(pairs.slice(0, 5), references, batching),
+    },
+    saveAdapter: tinySaveAdapter(lora),
+    handleSignals: false,
+    options: parseTrainingOptions({ ...optionsOf(expected.learningRate), evalOnStart: true }),
+  })
+  await step.dispose()
+  return result
+}
+
+describe('preference training', () => {
+  it.each(golden.cases)("equals TRL's DPOTrainer with PEFT: $lossType, 10 steps", async (expected) => {
+    const folder = await temporaryFolder()
+    await trainPairs(folder, expected)
+    const lines = await readLines(folder, 'train.jsonl')
+    expect(lines).toHaveLength(10)
+    lines.forEach((line, i) => {
+      const theirs = expected.history[i]
+      expect(line.loss, `loss of step ${i + 1}`).toBeCloseTo(theirs.loss, 4)
+      expect(line.gradNorm, `gradient norm of step ${i + 1}`).toBeCloseTo(theirs.grad_norm, 3)
+      expect(line.learningRate).toBeCloseTo(theirs.learning_rate, 12)
+      for (const [name, value] of Object.entries(line.metrics as Record<string, number>)) {
+        expect(value, `${name} of step ${i + 1}`).toBeCloseTo(theirs[name], 3)
+      }
+    })
+    const file = await SafetensorsFile.open(join(folder, 'final_model', 'adapter_model.safetensors'))
+    for (const [key, { data }] of Object.entries(expected.final)) {
+      const ours = await readFloat32(file, key)
+      data.forEach((value, i) => expect(Math.abs(ours[i] - value), `${key}[${i}]`).toBeLessThan(1e-4))
+    }
+    await file.close()
+  })
+
+  it('evaluates by the share of pairs that are ranked rightly, and learns to', async () => {
+    const folder = await temporaryFolder()
+    await trainPairs(folder, golden.cases[0])
+    const [first, last] = await readLines(folder, 'eval.jsonl')
+    expect(first).toMatchObject({ step: 0, evalLoss: Math.LN2, evalTokenAccuracy: 0, evalTokens: 5 })
+    expect(last.evalTokenAccuracy).toBeGreaterThan(0.7)
+    expect(last.metrics).toMatchObject({ 'rewards/accuracies': last.evalTokenAccuracy })
+  })
+})
+
+describe('the log-probabilities without the adapter', () => {
+  const counting = (): { step: Pick<PreferenceStep, 'referenceLogProbs'>; calls: () => number } => {
+    let calls = 0
+    const step = {
+      referenceLogProbs: (rows: { batchSize: number; inputIds: Int32Array }) => {
+        calls++
+        return Promise.resolve(Float32Array.from({ length: rows.batchSize }, (_, i) => -rows.inputIds[16 * i] - i / 8))
+      },
+    }
+    return { step, calls: () => calls }
+  }
+  const request = { pairs, model: 'tiny', ...batching }
+
+  it('are computed once, and again from where a kill or a stop left them', async () => {
+    const folder = await temporaryFolder()
+    const file = join(folder, 'a', 'references')
+    const whole = await referenceLogProbs({ ...request, ...counting(), file })
+    expect(whole).toHaveLength(32)
+    const again = counting()
+    expect(await referenceLogProbs({ ...request, step: again.step, file })).toEqual(whole)
+    expect(again.calls()).toBe(0)
+
+    const bytes = await readFile(file)
+    await truncate(file, statSync(file).size - 30)
+    const torn = counting()
+    expect(await referenceLogProbs({ ...request, step: torn.step, file })).toEqual(whole)
+    expect(torn.calls()).toBe(2)
+    expect((await readFile(file)).equals(bytes)).toBe(true)
+
+    bytes[bytes.length - 5 * 12] ^= 1
+    await writeFile(file, bytes)
+    expect(await referenceLogProbs({ ...request, ...counting(), file })).toEqual(whole)
+
+    const stop = new StopSource()
+    const stopped = join(folder, 'stopped')
+    const first = referenceLogProbs({
+      ...request,
+      ...counting(),
+      file: stopped,
+      stop,
+      onProgress: (done) => done >= 6 && stop.request({ kind: 'request', by: 'test' }),
+    })
+    await expect(first).rejects.toThrow(StopRequested)
+    const rest = counting()
+    expect(await referenceLogProbs({ ...request, step: rest.step, file: stopped })).toEqual(whole)
+    expect(rest.calls()).toBe(5)
+  })
+
+  it('of other pairs or another model are not taken for these', async () => {
+    const file = join(await temporaryFolder(), 'references')
+    await referenceLogProbs({ ...request, ...counting(), file })
+    await appendFile(file, 'more')
+    for (const change of [{ model: 'other' }, { pairs: pairs.slice(1) }, { sequenceLength: 32 }]) {
+      const other = counting()
+      await referenceLogProbs({ ...request, ...change, step: other.step, file })
+      expect(other.calls()).toBe(8)
+    }
+  })
+
+  it('come with the chosen rows first', () => {
+    const { batchSize, inputIds, targets } = collatePairs(pairs.slice(0, 2), batching)
+    expect(batchSize).toBe(4)
+    const rows = [pairs[0].chosen, pairs[1].chosen, pairs[0].rejected, pairs[1].rejected]
+    rows.forEach((row, i) => {
+      expect([...inputIds.subarray(16 * i, 16 * i + row.inputIds.length)]).toEqual([...row.inputIds])
+      const trained = targets.subarray(16 * i, 16 * (i + 1)).filter((target) => target !== -100)
+      expect([...trained]).toEqual([...row.labels.filter((label) => label !== -100)])
+    })
+  })
+})
