@@ -18,6 +18,7 @@ const { values: args } = parseArgs({
 
 /** The largest logit of each row. */
 function greedy(logits: TensorData, rows: number): Int32Array {
+  if (!(logits instanceof Float32Array)) throw new Error('logits must be floats')
   const width = logits.length / rows
   return Int32Array.from({ length: rows }, (_, row) => {
     let best = row * width
@@ -33,6 +34,7 @@ async function measure(batch: number, rank: number): Promise<void> {
     ...mistral7b,
     layers: Number(args.layers),
     batch,
+    rank,
     tokens: 1,
     capacity: context + tokens + 8,
   }

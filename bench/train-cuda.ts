@@ -171,6 +171,8 @@ async function measure(w: Workload, start: number): Promise<void> {
       `first step ${((firstStep - loaded) / 1000).toFixed(1)} s; loss ${lossOf(firstResult)} -> ${lossOf(last)}`,
   )
   if (args.profile) {
+    const updating = update.profile(updateFeeds(s, w.accumulation, steps + 3))
+    console.log(`  update ${updating.total.toFixed(2)} ms eager`)
     const { kernels, total } = micro.profile(feedsOf(s, 0))
     const parts = Object.entries(kernels).sort(([, a], [, b]) => b.ms - a.ms)
     console.log(

@@ -49,17 +49,23 @@ export class Compiler {
     this.version = `${major[0]}.${minor[0]}`
   }
 
+  /** Hopper's warp-group products need the target that is named after the chip. */
+  private get target(): string {
+    return this.architecture === 90 ? 'sm_90a' : `sm_${this.architecture}`
+  }
+
   /** The whole text of a kernel file with its macros and the common part. */
   textOf({ file, defines }: KernelSource): string {
     const macros = Object.entries(defines).map(([name, value]) => `#define ${name} ${value}\n`)
     const read = (name: string): string => readFileSync(join(this.folder, name), 'utf8')
-    return read('common.cuh') + macros.join('') + read(`${file}.cu`)
+    const body = read(`${file}.cu`).replace(/^#include "(.+)"$/gm, (_, name: string) => read(name))
+    return read('common.cuh') + macros.join('') + body
   }
 
   /** Machine code (a cubin). Compiling happens on a thread of the pool, so several sources compile at once. */
   async compile(source: KernelSource): Promise<Uint8Array> {
     const text = this.textOf(source)
-    const hash = createHash('sha256').update(`${this.version}\0sm_${this.architecture}\0${text}`).digest('hex')
+    const hash = createHash('sha256').update(`${this.version}\0${this.target}\0${text}`).digest('hex')
     const path = this.cache === null ? null : join(this.cache, `${source.file}-${hash.slice(0, 32)}.cubin`)
     if (path !== null && existsSync(path)) return new Uint8Array(readFileSync(path))
     const code = await this.build(source, text)
@@ -79,7 +85,7 @@ export class Compiler {
     const doing = `compiling ${sourceKey(source)}`
     const handle = new BigUint64Array(1)
     this.check('nvrtcCreateProgram', doing, nvrtc.nvrtcCreateProgram(handle, text, `${source.file}.cu`, 0, null, null))
-    const options = [`--gpu-architecture=sm_${this.architecture}`, '--std=c++17', '-default-device', '-w']
+    const options = [`--gpu-architecture=${this.target}`, '--std=c++17', '-default-device', '-w']
     const strings = options.map((option) => Buffer.from(`${option}\0`))
     const pointers = new BigUint64Array(strings.map((s) => addressOf(s)))
     const status = await callAsync(nvrtc.nvrtcCompileProgram, handle[0], options.length, pointers)

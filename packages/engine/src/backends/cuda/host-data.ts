@@ -1,6 +1,6 @@
 import { EngineError } from '../../errors.js'
 import { byteSize, formatType, type TensorType } from '../../ir/tensor-type.js'
-import { bf16Bits, bf16Value, f16Bits, f16Value } from '../../numerics.js'
+import { bf16Bits, f16Bits, f16Value } from '../../numerics.js'
 import type { TensorData } from '../backend.js'
 
 /** The bytes of host data as a type's elements: float32 data also stands for 16-bit floats. */
@@ -15,8 +15,19 @@ export function bytesFor(type: TensorType, data: TensorData, name: string): Uint
   return new Uint8Array(exact.buffer, exact.byteOffset, exact.byteLength)
 }
 
-const narrow = (dtype: 'bf16' | 'f16', data: Float32Array): Uint16Array =>
-  Uint16Array.from(data, dtype === 'bf16' ? bf16Bits : f16Bits)
+function narrow(dtype: 'bf16' | 'f16', data: Float32Array): Uint16Array {
+  const bits = new Uint16Array(data.length)
+  const round = dtype === 'bf16' ? bf16Bits : f16Bits
+  for (let i = 0; i < data.length; i++) bits[i] = round(data[i])
+  return bits
+}
+
+/** The float32 with these upper bits: exact, and quick enough for all logits of a batch. */
+function widen(bits: Uint16Array): Float32Array {
+  const words = new Uint32Array(bits.length)
+  for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16
+  return new Float32Array(words.buffer)
+}
 
 /** Device bytes as the array that a run returns: 16-bit floats become float32. */
 export function resultOf(type: TensorType, bytes: ArrayBuffer): TensorData {
@@ -24,7 +35,7 @@ export function resultOf(type: TensorType, bytes: ArrayBuffer): TensorData {
     case 'f32':
       return new Float32Array(bytes)
     case 'bf16':
-      return Float32Array.from(new Uint16Array(bytes), bf16Value)
+      return widen(new Uint16Array(bytes))
     case 'f16':
       return Float32Array.from(new Uint16Array(bytes), f16Value)
     case 'i32':

@@ -8,7 +8,7 @@ import { printPlan } from '../../planner/plan.js'
 import { allSamples } from '../../testing/index.js'
 import { lowerProgram, type Lowered } from './lower.js'
 
-const packed = { nf4: 'packed', multiprocessors: 100 } as const
+const packed = { nf4: 'packed', multiprocessors: 100, architecture: 80 } as const
 
 const opsOf = (lowered: Lowered): string[] => lowered.steps.map((s) => s.op)
 

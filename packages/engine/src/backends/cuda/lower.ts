@@ -34,6 +34,8 @@ export interface Operand {
 export interface LowerOptions {
   /** Keep nf4 weights dequantized in the activations' dtype, or dequantize them before each use. */
   readonly nf4: 'packed' | 'resident'
+  /** Compute capability of the device, as 90. */
+  readonly architecture: number
   /** Multiprocessors of the device: the grid of kernels that share their work evenly. */
   readonly multiprocessors: number
 }

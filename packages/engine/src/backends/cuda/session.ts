@@ -77,11 +77,11 @@ export class CudaSession implements Session {
 
   /** Lowers with nf4 weights packed or resident, as the options say; `auto` decides by the memory that is left. */
   private lower(program: Program): Lowered {
-    const { multiprocessors } = this.device.info
-    const packed = lowerProgram(program, { nf4: 'packed', multiprocessors })
+    const { multiprocessors, architecture } = this.device.info
+    const packed = lowerProgram(program, { nf4: 'packed', multiprocessors, architecture })
     const { nf4 } = this.options
     if (nf4 === 'packed' || (nf4 === 'auto' && !this.hasRoom(packed))) return packed
-    return lowerProgram(program, { nf4: 'resident', multiprocessors })
+    return lowerProgram(program, { nf4: 'resident', multiprocessors, architecture })
   }
 
   /** Whether 16-bit copies of all nf4 weights fit beside everything else, with a seventh of the device to spare. */

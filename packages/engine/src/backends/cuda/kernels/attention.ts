@@ -2,8 +2,7 @@ import { EngineError } from '../../../errors.js'
 import type { AttentionAttrs } from '../../../ops/attention.js'
 import { sizeOf, type TensorType } from '../../../ir/tensor-type.js'
 import { input, output, type Arg, type Ref } from '../command.js'
-import type { CompilerDefines } from './flash-shapes.js'
-import { flashShapes } from './flash-shapes.js'
+import { flashLaunches, type TileLaunch } from './flash-shapes.js'
 import type { CudaKernel, Emitter } from '../lower.js'
 import { cType } from './launch.js'
 
@@ -42,19 +41,9 @@ function emitRows(ctx: Emitter, call: Call, type: TensorType): void {
   })
 }
 
-function emitTiles(
-  ctx: Emitter,
-  call: Call,
-  o: { defines: CompilerDefines; grid: [number, number, number]; sharedBytes: number },
-): void {
-  ctx.launch({
-    source: { file: 'flash-attention', defines: { ...o.defines } },
-    entry: call.entry,
-    grid: o.grid,
-    block: 32 * o.defines.WARPS,
-    sharedBytes: o.sharedBytes,
-    args: [...call.outputs.map((ref) => output(ref)), ...call.inputs.map((ref) => input(ref)), call.shape],
-  })
+function emitTiles(ctx: Emitter, call: Call, tiles: TileLaunch): void {
+  const args = [...call.outputs.map((ref) => output(ref)), ...call.inputs.map((ref) => input(ref)), call.shape]
+  ctx.launch({ ...tiles, entry: call.entry, args })
 }
 
 const attention: CudaKernel<AttentionAttrs> = (ctx, node) => {
@@ -62,7 +51,7 @@ const attention: CudaKernel<AttentionAttrs> = (ctx, node) => {
   const [o, lse] = [ctx.alloc(node), ctx.alloc(node, 1)]
   const inputs = [q.ref, k.ref, v.ref, segments?.ref ?? null]
   const shape = shapeArg(q.type, k.type, node.attrs)
-  const flash = flashShapes(q.type, k.type, node.attrs.scale)
+  const flash = flashLaunches(q.type, k.type, node.attrs.scale, ctx.options.architecture)
   if (flash) emitTiles(ctx, { entry: 'flashForward', outputs: [o, lse], inputs, shape }, flash.forward)
   else emitRows(ctx, { entry: 'attention', outputs: [o, lse], inputs, shape }, q.type)
 }
@@ -73,7 +62,7 @@ const attentionBackward: CudaKernel<AttentionAttrs> = (ctx, node) => {
   const delta = ctx.scratch(sizeOf(lse.type.shape) * 4)
   const shape = shapeArg(q.type, k.type, node.attrs)
   const inputs = [dO.ref, q.ref, k.ref, v.ref, lse.ref, delta, segments?.ref ?? null]
-  const flash = flashShapes(q.type, k.type, node.attrs.scale)
+  const flash = flashLaunches(q.type, k.type, node.attrs.scale, ctx.options.architecture)
   const deltaCall = { entry: flash ? 'flashDelta' : 'attentionDelta', outputs: [delta], inputs: [dO.ref, o.ref], shape }
   if (flash) {
     emitTiles(ctx, deltaCall, flash.delta)

@@ -9,14 +9,8 @@ constexpr int DTILES = D / 8;
 constexpr int TILE = 64;       // rows of the streamed tiles
 constexpr int OWN = 16 * WARPS; // rows of a block's own tile
 constexpr int THREADS = 32 * WARPS;
-#define LOG2E 1.4426950408889634f
 
-struct Shape {
-  int batch, tokens, heads, kvHeads, headDim, window;
-  float scale;
-};
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+#include "flash-common.cuh"
 
 __device__ __forceinline__ void ldmatrix(u32* r, const T* p) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(p)));
@@ -32,12 +26,6 @@ __device__ __forceinline__ void mma(float* c, const u32* a, const u32* b, f16) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /** Rows [first, first + ROWS) of one head into shared memory; rows at and beyond `tokens` become zeros. */
 template <int ROWS> __device__ __forceinline__ void load_tile(T* to, const T* from, int first, int tokens, int stride) {
   constexpr int chunks = D / 8;
@@ -48,9 +36,6 @@ template <int ROWS> __device__ __forceinline__ void load_tile(T* to, const T* fr
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to + row * LD + column)), "l"(source), "r"(inside ? 16 : 0));
   }
 }
-__device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"); }
-template <int N> __device__ __forceinline__ void wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N)); }
-
 /** Address for an A fragment (16 x 16, row-major) at (row, column). */
 __device__ __forceinline__ const T* a_at(const T* tile, int row, int column) {
   const int lane = threadIdx.x & 31;
@@ -60,14 +45,6 @@ __device__ __forceinline__ const T* a_at(const T* tile, int row, int column) {
 __device__ __forceinline__ const T* b_at(const T* tile, int row, int column) {
   const int lane = threadIdx.x & 31;
   return tile + (row + (lane & 7) + (lane >> 4) * 8) * LD + column + ((lane >> 3) & 1) * 8;
-}
-
-__device__ __forceinline__ bool may_attend(int i, int j, const Shape& s, const int* segments) {
-  return j <= i && i < s.tokens && (s.window == 0 || i - j < s.window) && (!segments || segments[i] == segments[j]);
-}
-/** Whether every pair of the two tiles may attend, segments aside. */
-__device__ __forceinline__ bool all_attend(int firstQ, int rowsQ, int firstK, int rowsK, const Shape& s) {
-  return firstK + rowsK - 1 <= firstQ && firstQ + rowsQ <= s.tokens && (s.window == 0 || firstQ + rowsQ - 1 - firstK < s.window);
 }
 
 /** Writes a warp's 16 x D accumulators through shared memory, so that global stores are 16 bytes wide. */
