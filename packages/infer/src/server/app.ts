@@ -2,7 +2,6 @@ import { setMaxListeners } from 'node:events'
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import type { Context } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { routePath } from 'hono/route'
 import { InferError } from '../errors.js'
 import type { TextGenerator } from '../text-generator.js'
@@ -19,7 +18,7 @@ import { RequestRecord } from './request-record.js'
 
 export interface AppEnv {
   Bindings: HttpBindings
-  Variables: { record: RequestRecord }
+  Variables: { record: RequestRecord; /** The greatest body. */ bodyBytes: number }
 }
 
 export interface AppOptions {
@@ -77,6 +76,7 @@ export function createApp(options: AppOptions): App {
   app.use(async (c, next) => {
     const record = new RequestRecord(log, c.req.method)
     c.set('record', record)
+    c.set('bodyBytes', limits.bodyBytes)
     await next()
     c.header('x-request-id', record.id)
     for (const [name, value] of Object.entries(securityHeaders)) c.header(name, value)
@@ -88,7 +88,6 @@ export function createApp(options: AppOptions): App {
     checkOrigin({ host, origin, fetchSite: c.req.header('sec-fetch-site') }, { loopback: isLoopback(hostname) })
     await next()
   })
-  app.use(bodyLimit({ maxSize: limits.bodyBytes, onError: () => refuseBody(limits.bodyBytes) }))
   app.onError((error, c) => errorResponse(error, c, log))
   app.notFound(() => errorBody(new ApiError(404, 'not_found_error', 'There is nothing here.')))
 
@@ -150,10 +149,6 @@ function checkRate(rates: RateLimit, caller: string): void {
 /** Requests that are made without a socket, as in tests, all count as one caller. */
 function callerAddress({ env }: Pick<Context<AppEnv>, 'env'>): string {
   return (env as Partial<HttpBindings> | undefined)?.incoming?.socket.remoteAddress ?? ''
-}
-
-function refuseBody(bytes: number): never {
-  throw new ApiError(413, 'invalid_request_error', `The body may have at most ${bytes} bytes.`)
 }
 
 function errorBody(error: ApiError): Response {

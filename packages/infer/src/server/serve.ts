@@ -63,7 +63,8 @@ function listen(server: Server, hostname: string, port: number): Promise<void> {
 async function closeGracefully(server: Server, app: App, onHurry: (hurry: () => void) => void): Promise<void> {
   app.refuse()
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  server.closeIdleConnections()
+  // A connection that is kept alive after its last answer would hold the server open.
+  const idle = setInterval(() => server.closeIdleConnections(), 50)
   const hurried = new Promise<void>((resolve) => onHurry(resolve))
   const { promise: late, cancel } = delay(app.limits.graceMs)
   await Promise.race([closed, hurried, late])
@@ -73,6 +74,7 @@ async function closeGracefully(server: Server, app: App, onHurry: (hurry: () => 
   const { promise: moment, cancel: cancelMoment } = delay(500)
   await Promise.race([closed, moment])
   cancelMoment()
+  clearInterval(idle)
   server.closeAllConnections()
   await closed
 }
