@@ -92,7 +92,7 @@ class EngineTrainStep implements TrainStep<Batch> {
       ? microStepProgram(this.model, batch, { ...options, checkpoint: this.request.checkpointing === 'full' })
       : evaluationProgram(this.model, batch, options)
     await bindConstants(this.session, program, this.request.model, this.bound)
-    const executable = await this.session.compile(program)
+    const executable = await this.session.compile(program, { releaseMemory: this.request.checkpointing === 'full' })
     cache.set(key, executable)
     return executable
   }

@@ -46,6 +46,8 @@ export interface Session {
 export interface CompileOptions {
   /** Where weights never change and the program runs often with few rows (decoding), a backend may lay them out anew. */
   readonly prepackConstants?: boolean
+  /** Give the memory of intermediate values back after every run: for programs that run seldom, such as the optimizer's. */
+  readonly releaseMemory?: boolean
 }
 
 export type RunResult = Record<string, TensorData>

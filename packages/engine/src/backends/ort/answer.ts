@@ -23,7 +23,7 @@ export class OrtAnswerer {
       case 'read':
         return executor.read(request.name)
       case 'compile':
-        return executor.compile(request.program)
+        return executor.compile(request.program, request.options)
       case 'run':
         return executor.run(request.executable, request.feeds)
       case 'release':

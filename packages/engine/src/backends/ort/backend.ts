@@ -56,8 +56,8 @@ class OrtSession implements Session {
     await this.link.send({ method: 'unbind', name })
   }
 
-  async compile(program: Program, _options: CompileOptions = {}): Promise<Executable> {
-    const executable = await this.link.send({ method: 'compile', program })
+  async compile(program: Program, options: CompileOptions = {}): Promise<Executable> {
+    const executable = await this.link.send({ method: 'compile', program, options })
     if (typeof executable !== 'number') throw internal('compile: the executor gave no executable')
     return {
       run: async (feeds) => (await this.link.send({ method: 'run', executable, feeds })) as RunResult,

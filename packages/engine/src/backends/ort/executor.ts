@@ -1,3 +1,4 @@
+import { MessageChannel } from 'node:worker_threads'
 import { dequantizeNf4, type Nf4Tensor } from '@mirastral/quant'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type * as OrtModule from 'onnxruntime-node'
@@ -5,7 +6,14 @@ import { BackendUnavailableError, EngineError, internal } from '../../errors.js'
 import { bf16Value, f16Value } from '../../numerics.js'
 import type { Program, ProgramUpdate } from '../../ir/program.js'
 import { sizeOf, type TensorType } from '../../ir/tensor-type.js'
-import { isNf4, type DenseTensor, type HostTensor, type RunResult, type TensorData } from '../backend.js'
+import {
+  isNf4,
+  type CompileOptions,
+  type DenseTensor,
+  type HostTensor,
+  type RunResult,
+  type TensorData,
+} from '../backend.js'
 import { checkBound, checkFeeds } from '../bindings.js'
 import { lowerProgram, type Feed, type Lowered } from './lower.js'
 import { encodeModel, type OnnxTypeName } from './onnx-proto.js'
@@ -73,7 +81,7 @@ export class OrtExecutor {
     return { type: bound.type, data: bound.data.slice() }
   }
 
-  async compile(program: Program): Promise<number> {
+  async compile(program: Program, options: CompileOptions = {}): Promise<number> {
     const lowered = lowerProgram(program, { denseNf4: this.options.nf4 === 'dense' })
     const session = await this.ort.InferenceSession.create(encodeModel(lowered.model), {
       executionProviders: ['cpu'],
@@ -82,7 +90,7 @@ export class OrtExecutor {
       executionMode: 'sequential',
       graphOptimizationLevel: OPTIMIZE_NOTHING,
       enableMemPattern: false,
-      enableCpuMemArena: true,
+      enableCpuMemArena: options.releaseMemory !== true,
       logSeverityLevel: 3,
       ...(this.options.profile ? { enableProfiling: true, profileFilePrefix: this.options.profile } : {}),
     })
@@ -162,7 +170,9 @@ export class OrtExecutor {
     const bound = this.bound.get(update.state)
     if (bound?.kind !== 'dense') throw internal(`state '${update.state}' vanished`)
     if (update.kind === 'replace') {
+      const before = bound.data
       bound.data = data
+      release(before)
       return
     }
     const [capacity, batch, ...rest] = bound.type.shape
@@ -218,6 +228,16 @@ export class OrtExecutor {
     for (const id of [...this.compiled.keys()]) await this.release(id)
     this.bound.clear()
   }
+}
+
+/**
+ * Frees the memory of a buffer that nobody reads any more, now instead of at some later garbage collection: a training
+ * step replaces every gradient. A buffer that is sent to a closed port is gone.
+ */
+function release(view: TensorData): void {
+  const { port1 } = new MessageChannel()
+  port1.close()
+  port1.postMessage(null, [view.buffer as ArrayBuffer])
 }
 
 const f32Of = (shape: readonly number[]): TensorType => ({ dtype: 'f32', shape })

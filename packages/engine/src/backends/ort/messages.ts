@@ -1,5 +1,5 @@
 import type { Program } from '../../ir/program.js'
-import type { DenseTensor, HostTensor, RunResult, TensorData } from '../backend.js'
+import type { CompileOptions, DenseTensor, HostTensor, RunResult, TensorData } from '../backend.js'
 import type { OrtOptions } from './options.js'
 
 /** What the session asks of its worker thread; replies carry the same id. */
@@ -8,7 +8,7 @@ export type OrtRequest =
   | { readonly method: 'bind'; readonly name: string; readonly tensor: HostTensor }
   | { readonly method: 'unbind'; readonly name: string }
   | { readonly method: 'read'; readonly name: string }
-  | { readonly method: 'compile'; readonly program: Program }
+  | { readonly method: 'compile'; readonly program: Program; readonly options: CompileOptions }
   | { readonly method: 'run'; readonly executable: number; readonly feeds: Readonly<Record<string, TensorData>> }
   | { readonly method: 'release'; readonly executable: number }
   | { readonly method: 'endProfiling'; readonly executable: number }

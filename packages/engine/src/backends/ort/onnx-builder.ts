@@ -13,6 +13,8 @@ export class OnnxBuilder {
   readonly nodes: OnnxNode[] = []
   readonly initializers: OnnxTensor[] = []
   private readonly shared = new Map<string, string>()
+  /** What the outputs of `reshape` are reshapes of. */
+  private readonly reshaped = new Map<string, string>()
   private counter = 0
   /** Prefix of the names of the nodes that follow: where in the model they come from. */
   scope = ''
@@ -78,8 +80,16 @@ export class OnnxBuilder {
     )
   }
 
+  /** A chain of reshapes is its last one, and equal ones are shared: the runtime pays memory for every node. */
   reshape(x: string, dims: readonly number[]): string {
-    return this.node('Reshape', [x, this.int64s(dims)])
+    const source = this.reshaped.get(x) ?? x
+    const key = `reshape:${source}:${dims.join(',')}`
+    const known = this.shared.get(key)
+    if (known) return known
+    const y = this.node('Reshape', [source, this.int64s(dims)])
+    this.reshaped.set(y, source)
+    this.shared.set(key, y)
+    return y
   }
 
   transpose(x: string, perm: readonly number[]): string {

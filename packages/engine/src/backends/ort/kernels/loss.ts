@@ -46,35 +46,46 @@ function lossScale({ onnx }: LowerContext, dLoss: string, { rows, counts }: Trai
   return onnx.reshape(onnx.node('Mul', [onnx.node('Gather', [dLoss, rows]), counts]), [-1, 1])
 }
 
-interface RowLogits {
+/**
+ * The softmax of rows, not yet divided: with the largest logit taken off first the runtime can compute the exponentials
+ * in the memory of the logits, which are the largest tensor of a training step.
+ */
+interface Softmax {
   readonly logits: string
-  readonly probabilities: string
-  /** The logit of the target, [trained]. */
-  readonly target: string
+  /** The largest logit, [trained, 1]. */
+  readonly top: string
+  /** exp(logits - top). */
+  readonly exps: string
+  /** The sum of `exps`, [trained, 1]. */
+  readonly total: string
 }
 
-/**
- * Loss and correctness per row from logits [trained, vocabulary]. The logarithm of the softmax's denominator is
- * max(logits) - log(max(probabilities)), which is finite also where the target's probability underflows.
- */
+function softmaxOf(ctx: LowerContext, logits: string): Softmax {
+  const { onnx } = ctx
+  const reduce = (op: string, x: string) => () => onnx.node(op, [x, onnx.int64s([-1])], { keepdims: 1 })
+  const top = ctx.keep(`top:${logits}`, reduce('ReduceMax', logits))
+  const exps = ctx.keep(`exps:${logits}`, () => onnx.node('Exp', [onnx.node('Sub', [logits, top])]))
+  return { logits, top, exps, total: ctx.keep(`total:${logits}`, reduce('ReduceSum', exps)) }
+}
+
+/** Loss and correctness per row; `target` is the logit of the target, [trained]. The loss is top + log(total) - target. */
 function rowResults(
   ctx: LowerContext,
-  r: RowLogits,
+  { logits, top, total }: Softmax,
+  target: string,
   targets: string,
   count: number,
   { labelSmoothing: e }: CrossEntropyAttrs,
 ): string[] {
   const { onnx } = ctx
   const { rows, trained, counts } = trainedRows(ctx, targets, count)
-  const reduce = (op: string, x: string) => onnx.node(op, [x, onnx.int64s([-1])], { keepdims: 0 })
-  const top = reduce('ReduceMax', r.logits)
-  const logTotal = onnx.node('Sub', [top, onnx.node('Log', [reduce('ReduceMax', r.probabilities)])])
-  const weighted = (x: string, weight: number) => (weight === 1 ? x : onnx.node('Mul', [x, onnx.float(weight)]))
-  const explained =
-    e === 0 ? r.target : onnx.node('Add', [weighted(r.target, 1 - e), weighted(reduce('ReduceMean', r.logits), e)])
+  const logTotal = onnx.reshape(onnx.node('Add', [top, onnx.node('Log', [total])]), [-1])
+  const weighted = (x: string, weight: number) => onnx.node('Mul', [x, onnx.float(weight)])
+  const mean = () => onnx.node('ReduceMean', [logits, onnx.int64s([-1])], { keepdims: 0 })
+  const explained = e === 0 ? target : onnx.node('Add', [weighted(target, 1 - e), weighted(mean(), e)])
   const loss = onnx.node('Sub', [logTotal, explained])
-  const own = onnx.node('GatherElements', [r.logits, onnx.reshape(trained, [-1, 1])], { axis: 1 })
-  const correct = onnx.cast(onnx.node('Equal', [onnx.reshape(own, [-1]), top]), 'float32')
+  const own = onnx.node('GatherElements', [logits, onnx.reshape(trained, [-1, 1])], { axis: 1 })
+  const correct = onnx.cast(onnx.reshape(onnx.node('Equal', [own, top]), [-1]), 'float32')
   const spread = (x: string) => scatterRows(ctx, onnx.node('Mul', [x, counts]), rows, [count])
   return [spread(loss), spread(correct)]
 }
@@ -84,19 +95,19 @@ function headRows(
   ctx: LowerContext,
   [h, w, targets]: Names,
   types: ReferenceTypes['inputs'],
-): RowLogits & { weight: string } {
+): { softmax: Softmax; target: string; weight: string } {
   const { onnx } = ctx
   const { rows, trained } = trainedRows(ctx, targets, types[2].shape[0])
   const weight = ctx.keep(`head:${w}`, () => denseWeight(ctx, w, types[1]))
   const key = `${h}:${w}:${targets}`
   const hidden = ctx.keep(`hidden:${key}`, () => onnx.node('Gather', [h, rows]))
   const logits = ctx.keep(`logits:${key}`, () => onnx.matmul(hidden, weight, { transB: true }))
-  const probabilities = ctx.keep(`softmax:${key}`, () => onnx.node('Softmax', [logits], { axis: -1 }))
+  const softmax = softmaxOf(ctx, logits)
   const target = ctx.keep(`target:${key}`, () => {
     const products = onnx.node('Mul', [hidden, onnx.node('Gather', [weight, trained])])
     return onnx.node('ReduceSum', [products, onnx.int64s([-1])], { keepdims: 0 })
   })
-  return { logits, probabilities, target, weight }
+  return { softmax, target, weight }
 }
 
 export const lossKernels = {
@@ -106,8 +117,7 @@ export const lossKernels = {
     const own = onnx.node('Gather', [logits, rows])
     const index = onnx.reshape(trained, [-1, 1])
     const target = onnx.reshape(onnx.node('GatherElements', [own, index], { axis: 1 }), [-1])
-    const probabilities = onnx.node('Softmax', [own], { axis: -1 })
-    return rowResults(ctx, { logits: own, probabilities, target }, targets, types.inputs[1].shape[0], attrs)
+    return rowResults(ctx, softmaxOf(ctx, own), target, targets, types.inputs[1].shape[0], attrs)
   },
   /** (p - (1 - e) onehot - e / vocabulary) dloss on the trained rows. */
   crossEntropyBackward(
@@ -128,7 +138,8 @@ export const lossKernels = {
     return [scatterRows(ctx, onnx.node('Mul', [onnx.node('Sub', [p, target]), scale]), rows, shape)]
   },
   linearCrossEntropy(ctx: LowerContext, inputs: Names, attrs: CrossEntropyAttrs, types: ReferenceTypes) {
-    return rowResults(ctx, headRows(ctx, inputs, types.inputs), inputs[2], types.inputs[2].shape[0], attrs)
+    const { softmax, target } = headRows(ctx, inputs, types.inputs)
+    return rowResults(ctx, softmax, target, inputs[2], types.inputs[2].shape[0], attrs)
   },
   /** dh = dloss (p w - (1 - e) w[target] - e mean(w)): the one-hot product is a row lookup. */
   linearCrossEntropyBackward(
@@ -140,7 +151,8 @@ export const lossKernels = {
     const { onnx } = ctx
     const computed = trainedRows(ctx, head[2], types.inputs[3].shape[0])
     const { rows, trained } = computed
-    const { probabilities, weight } = headRows(ctx, head, types.inputs.slice(1))
+    const { softmax, weight } = headRows(ctx, head, types.inputs.slice(1))
+    const product = onnx.node('Div', [onnx.matmul(softmax.exps, weight), softmax.total])
     const own = onnx.node('Gather', [weight, trained])
     const mean = () => onnx.node('ReduceMean', [weight, onnx.int64s([0])], { keepdims: 1 })
     const target =
@@ -148,7 +160,7 @@ export const lossKernels = {
         ? own
         : onnx.node('Add', [onnx.node('Mul', [own, onnx.float(1 - e)]), onnx.node('Mul', [mean(), onnx.float(e)])])
     const scale = lossScale(ctx, dLoss, computed)
-    const dh = onnx.node('Mul', [onnx.node('Sub', [onnx.matmul(probabilities, weight), target]), scale])
+    const dh = onnx.node('Mul', [onnx.node('Sub', [product, target]), scale])
     return [scatterRows(ctx, dh, rows, types.outputs[0].shape)]
   },
 }
