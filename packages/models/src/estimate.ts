@@ -54,7 +54,7 @@ export interface Estimate {
     readonly optimizer: number
     /** Values kept for the backward pass, and the loss's logits. */
     readonly activations: number
-    /** Short-lived: one expanded weight matrix, the runtime itself. */
+    /** Short-lived: expanded weights, the copies that an update makes; and the runtime itself. */
     readonly workspace: number
     readonly total: number
   }
@@ -73,8 +73,14 @@ const attentionProjections = ['q_proj', 'k_proj', 'v_proj', 'o_proj']
 /** The fraction of the measured matrix-product rate that a whole step reaches on the CPU (issue measurements: 0.69 to 0.91). */
 const efficiency = { dense: 0.8, nf4: 0.68 }
 
-/** Node, ONNX Runtime and the compiled program, before any weight. */
-const runtimeBytes = 110e6
+/**
+ * Measured on the CPU backend (peak resident memory of SmolLM2-135M, TinyLlama-1.1B and Mistral-7B shapes, 1x256 and
+ * 4x256, with and without checkpointing; all within 8% of the sum): Node, ONNX Runtime, the programs, and memory that
+ * waits for the garbage collector.
+ */
+const runtimeBytes = { dense: 315e6, packed: 365e6 }
+/** How many times the largest matrix an NF4 product needs in passing: indices, looked-up codes, scaled values, and gaps. */
+const expandedMatrices = 6
 
 type Shape = Required<Omit<EstimateOptions, 'availableBytes' | 'matmulRate' | 'timeBudget'>>
 
@@ -139,11 +145,12 @@ function activationBytes(config: ModelConfig, shape: Shape, loraModules: number)
   return kept * bytesOf(shape.dtype) + logits
 }
 
-/** The largest matrix, expanded, with its table look-ups: what an NF4 product needs in passing. */
-function workspaceBytes(specs: readonly ParameterSpec[], shape: Shape): number {
+/** Short-lived memory: expanded NF4 matrices, and the new copies of all training state that an update makes. */
+function workspaceBytes(specs: readonly ParameterSpec[], shape: Shape, trainable: number): number {
+  const update = 16 * trainable
+  if (shape.quantization !== 'nf4' || shape.nf4Storage !== 'packed') return runtimeBytes.dense + update
   const largest = Math.max(...specs.filter(({ kind }) => kind === 'linear').map((spec) => sizeOf(spec.shape)))
-  const packed = shape.quantization === 'nf4' && shape.nf4Storage === 'packed'
-  return runtimeBytes + (packed ? 2 * largest * bytesOf(shape.dtype) : 0)
+  return runtimeBytes.packed + update + expandedMatrices * largest * bytesOf(shape.dtype)
 }
 
 /** 2 m n k for each product: forward, and backward to the activations (base weights are frozen); adapters also to themselves. */
@@ -173,7 +180,7 @@ export function estimate(config: ModelConfig, options: EstimateOptions = {}): Es
     gradients: 4 * trainable,
     optimizer: 8 * trainable,
     activations: activationBytes(config, shape, targets.length),
-    workspace: workspaceBytes(specs, shape),
+    workspace: workspaceBytes(specs, shape, trainable),
   }
   const totalBytes = Object.values(parts).reduce((sum, bytes) => sum + bytes, 0)
   const flops = stepFlops(config, specs, shape, trainable)
