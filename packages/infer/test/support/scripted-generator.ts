@@ -7,6 +7,8 @@ export interface ScriptedAnswer {
   readonly notice?: Notice
   /** Milliseconds between pieces. */
   readonly delayMs?: number
+  /** Awaited before the second piece. */
+  readonly hold?: Promise<void>
   /** Thrown after the pieces. */
   readonly error?: Error
 }
@@ -61,6 +63,7 @@ export function scriptedGenerator(
     try {
       if (answer.notice !== undefined) yield { type: 'notice', notice: answer.notice }
       for (const piece of answer.pieces) {
+        if (tokens === 1) await answer.hold
         await wait(answer.delayMs ?? 0, signal)
         yield tokenEvent(piece, tokens++, request)
       }

@@ -95,7 +95,10 @@ export class Conversation {
   async #receive(answer, signal) {
     for await (const event of api.reply(this.#turns, signal)) {
       const wasAtEnd = this.#isAtEnd()
-      if (event.type === 'notice') showNotice(event.notice)
+      if (event.type === 'notice') {
+        showNotice(event.notice)
+        this.#follow(false)
+      }
       if (event.type === 'finish') return event.turns
       answer.show(event)
       if (wasAtEnd) this.#follow(false)

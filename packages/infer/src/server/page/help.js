@@ -46,7 +46,7 @@ export function showNotice({ text, resources }) {
   close.setAttribute('aria-label', 'Close this note about help')
   banner.replaceChildren(create('header', {}, create('p', {}, text), close), list(resources))
   banner.hidden = false
-  banner.scrollIntoView({ block: 'start' })
+  banner.scrollTop = 0
 }
 
 /**

@@ -118,7 +118,7 @@ export class AssistantTurn {
    * @param {Record<string, unknown>} args
    */
   #step(id, name, args) {
-    const list = create('dl', {}, create('dt', {}, 'Asked'), create('dd', {}, JSON.stringify(args, null, 1)))
+    const list = create('dl', {}, create('dt', {}, 'Asked'), create('dd', {}, listed(args)))
     const step = create('details', { class: 'step' }, create('summary', {}, `Using ${name} …`), list)
     this.#steps.set(id, step)
     this.#shown = undefined
@@ -139,6 +139,17 @@ export class AssistantTurn {
     if (summary !== null) summary.textContent = ok ? `Used ${name}` : `${name} did not work`
     step.querySelector('dl')?.append(create('dt', {}, 'Result'), create('dd', {}, content))
   }
+}
+
+/**
+ * One line for each argument of a tool.
+ * @param {Record<string, unknown>} args
+ */
+function listed(args) {
+  const lines = Object.entries(args).map(([name, value]) => {
+    return `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`
+  })
+  return lines.length === 0 ? 'nothing in particular' : lines.join('\n')
 }
 
 const dot = () => create('span')
