@@ -112,7 +112,7 @@ function packArguments(
   addressOf: (ref: Ref) => bigint,
   hostAddressOf: (view: ArrayBufferView) => bigint,
 ): { values: Uint8Array; pointers: BigUint64Array } {
-  const sizes = args.map((arg) => (arg.kind === 'struct' ? Math.ceil((arg.words.length * 4) / 8) * 8 : 8))
+  const sizes = args.map(sizeOfArgument)
   const values = new Uint8Array(
     new ArrayBuffer(
       Math.max(
@@ -133,6 +133,11 @@ function packArguments(
   return { values, pointers }
 }
 
+function sizeOfArgument(arg: Arg): number {
+  if (arg.kind === 'table') return arg.slots * 8
+  return arg.kind === 'struct' ? Math.ceil((arg.words.length * 4) / 8) * 8 : 8
+}
+
 function writeArgument(view: DataView, at: number, arg: Arg, addressOf: (ref: Ref) => bigint): void {
   switch (arg.kind) {
     case 'in':
@@ -150,6 +155,9 @@ function writeArgument(view: DataView, at: number, arg: Arg, addressOf: (ref: Re
       break
     case 'f32':
       view.setFloat32(at, arg.value, true)
+      break
+    case 'table':
+      arg.entries.forEach((entry, i) => writeArgument(view, at + 8 * i, entry, addressOf))
       break
     case 'struct':
       arg.words.forEach(({ type, value }, i) => {

@@ -12,7 +12,15 @@ export interface Ref {
 export type Arg =
   | { readonly kind: 'in' | 'out'; readonly ref: Ref | null }
   | { readonly kind: 'i32' | 'u32' | 'f32' | 'u64'; readonly value: number }
+  | TableArg
   | { readonly kind: 'struct'; readonly words: readonly { readonly type: 'i32' | 'f32'; readonly value: number }[] }
+
+/** A kernel parameter made of several: a struct of 8-byte slots, filled up with zeros. */
+export interface TableArg {
+  readonly kind: 'table'
+  readonly entries: readonly Arg[]
+  readonly slots: number
+}
 
 export const input = (ref: Ref | null): Arg => ({ kind: 'in', ref })
 export const output = (ref: Ref | null): Arg => ({ kind: 'out', ref })
@@ -33,6 +41,15 @@ export interface Launch {
   readonly block: number
   readonly sharedBytes: number
   readonly args: readonly Arg[]
+  /** How this launch joins others of its kind in one. */
+  readonly group?: LaunchGroup
+}
+
+/** A kernel that takes a table of rows, one per tensor (the second grid axis), and what all rows share. */
+export interface LaunchGroup {
+  readonly entry: string
+  readonly row: readonly Arg[]
+  readonly rest: readonly Arg[]
 }
 
 /** d = alpha op(a) op(b) + c, row-major, d[m, n]; `c` may be `d`. */
@@ -77,9 +94,12 @@ export type Command = Launch | Gemm | Copy
 export function touched(command: Command): { reads: BufferId[]; writes: BufferId[] } {
   switch (command.kind) {
     case 'launch': {
-      const of = (kind: 'in' | 'out'): BufferId[] =>
-        command.args.flatMap((arg) => (arg.kind === kind && arg.ref ? [arg.ref.buffer] : []))
-      return { reads: of('in'), writes: of('out') }
+      const of = (kind: 'in' | 'out', args: readonly Arg[]): BufferId[] =>
+        args.flatMap((arg) => {
+          if (arg.kind === 'table') return of(kind, arg.entries)
+          return arg.kind === kind && arg.ref ? [arg.ref.buffer] : []
+        })
+      return { reads: of('in', command.args), writes: of('out', command.args) }
     }
     case 'gemm':
       return {

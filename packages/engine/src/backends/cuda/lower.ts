@@ -8,6 +8,7 @@ import type { BufferId, Destination, MemoryPlan, PlanBuffer, PlanRequest, PlanSt
 import { isUnsupported } from '../kernel-table.js'
 import { touched, type Command, type Gemm, type Launch, type Ref } from './command.js'
 import { fuse, type FusedNode } from './fuse.js'
+import { groupLaunches } from './group.js'
 import { cudaKernels } from './kernels/index.js'
 
 /** Memory of the session that a program uses: a tensor in the form that the program declares, or a part of an nf4 one. */
@@ -70,7 +71,7 @@ export type CudaKernel<A extends Attrs> = (ctx: Emitter, node: NodeView<A>) => v
 /** Collects the commands of a program over symbolic buffers. */
 export class Emitter {
   readonly buffers: PlanBuffer[] = []
-  readonly steps: CudaStep[] = []
+  steps: CudaStep[] = []
   readonly externals = new Map<BufferId, External>()
   private readonly externalIds = new Map<string, BufferId>()
   private readonly operands = new Map<ValueId, Operand>()
@@ -202,6 +203,14 @@ function emitNode(emitter: Emitter, program: Program, node: FusedNode): void {
   })
 }
 
+/** Casts of weights and states come first, all together; then the rest, sources as late as possible. */
+function schedule(program: Program, nodes: readonly FusedNode[]): FusedNode[] {
+  const bound = new Set(program.inputs.filter((i) => i.role !== 'input').map((i) => i.value))
+  const early = nodes.filter((node) => node.op === 'cast' && bound.has(node.inputs[0]))
+  const rest = nodes.filter((node) => !early.includes(node))
+  return [...early, ...sinkSources(rest)]
+}
+
 /** Nodes without inputs run right before their first use (or at the end), so that they can write over a state. */
 function sinkSources(nodes: readonly FusedNode[]): FusedNode[] {
   const waiting = new Map<ValueId, FusedNode>()
@@ -224,7 +233,8 @@ function sinkSources(nodes: readonly FusedNode[]): FusedNode[] {
 export function lowerProgram(program: Program, options: LowerOptions): Lowered {
   const emitter = new Emitter(options)
   const inputs = declareInputs(emitter, program)
-  for (const node of sinkSources(fuse(program))) emitNode(emitter, program, node)
+  for (const node of schedule(program, fuse(program))) emitNode(emitter, program, node)
+  emitter.steps = groupLaunches(emitter.steps)
   const outputs = emitOutputs(emitter, program)
   const request = (): PlanRequest => ({
     steps: emitter.steps,

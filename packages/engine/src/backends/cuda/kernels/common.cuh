@@ -99,6 +99,9 @@ __device__ __forceinline__ float block_max(float x, float* shared) {
   return top;
 }
 
+/** Tensors in one grouped launch; the second grid axis is the row of the table. */
+#define GROUP 32
+
 __device__ __forceinline__ float sigmoid_of(float x) { return 1.f / (1.f + expf(-x)); }
 
 /** bitsandbytes' NF4 levels (Dettmers et al. 2023). */

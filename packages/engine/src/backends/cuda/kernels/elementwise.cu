@@ -113,3 +113,15 @@ extern "C" __global__ void full(Scalar* y, int n, float value) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) y[i] = From<Scalar>::f32(value);
 }
+
+struct FullTable {
+  struct {
+    Scalar* y;
+    long long n;
+  } rows[GROUP];
+};
+
+extern "C" __global__ void fullGroup(FullTable table, float value) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < (int)table.rows[blockIdx.y].n) table.rows[blockIdx.y].y[i] = From<Scalar>::f32(value);
+}

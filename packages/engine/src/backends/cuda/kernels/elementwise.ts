@@ -90,14 +90,15 @@ const cast: CudaKernel<AttrsOf<'cast'>> = (ctx, node) => {
   const [x] = node.inputs
   const { dtype, shape } = node.outputs[0].type
   const n = sizeOf(shape)
-  const toBool = dtype === 'bool'
-  ctx.launch({
+  const args = [output(ctx.alloc(node)), input(x.ref), i32(n)]
+  const launch = {
     source: { file: 'cast', defines: { TIN: cType(x.type.dtype), TOUT: cType(dtype) } },
-    entry: toBool ? 'castToBool' : 'cast',
     grid: blocksFor(n, 4),
     block: BLOCK,
-    args: [output(ctx.alloc(node)), input(x.ref), i32(n)],
-  })
+    args,
+  }
+  if (dtype === 'bool') ctx.launch({ ...launch, entry: 'castToBool' })
+  else ctx.launch({ ...launch, entry: 'cast', group: { entry: 'castGroup', row: args, rest: [] } })
 }
 
 const scale: CudaKernel<AttrsOf<'scale'>> = (ctx, node) => {
@@ -119,17 +120,20 @@ const scale: CudaKernel<AttrsOf<'scale'>> = (ctx, node) => {
 const full: CudaKernel<AttrsOf<'full'>> = (ctx, node) => {
   const { dtype, shape } = node.outputs[0].type
   const n = sizeOf(shape)
+  const narrow = dtype === 'bool' || dtype === 'u8'
+  const row = [output(ctx.alloc(node)), i32(n)]
+  const rest = [f32(node.attrs.value)]
   ctx.launch({
-    source: { file: dtype === 'bool' || dtype === 'u8' ? 'cast' : 'elementwise', defines: fullDefines(dtype) },
+    source: narrow
+      ? { file: 'cast', defines: { TIN: 'float', TOUT: 'u8' } }
+      : { file: 'elementwise', defines: { T: cType(dtype) } },
     entry: 'full',
     grid: blocksFor(n),
     block: BLOCK,
-    args: [output(ctx.alloc(node)), i32(n), f32(node.attrs.value)],
+    args: [...row, ...rest],
+    ...(narrow ? {} : { group: { entry: 'fullGroup', row, rest } }),
   })
 }
-
-const fullDefines = (dtype: AttrsOf<'full'>['dtype']): Record<string, string> =>
-  dtype === 'bool' || dtype === 'u8' ? { TIN: 'float', TOUT: 'u8' } : { T: cType(dtype) }
 
 /** The first input under another name: the second one only orders the program. */
 const first: CudaKernel<NoAttrs> = (ctx, node) => {

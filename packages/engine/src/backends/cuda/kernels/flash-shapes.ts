@@ -49,7 +49,7 @@ export function flashLaunches(
     sharedBytes: tiles * tileBytes + extra + slack,
   })
   return {
-    forward: launch(heads, 5, 0),
+    forward: launch(heads, onWarpGroups ? 3 : 5, 0),
     delta: {
       source: perWarp,
       grid: [Math.ceil((batch * tokens * heads) / WARPS), 1, 1],
@@ -57,6 +57,6 @@ export function flashLaunches(
       sharedBytes: 0,
     },
     backwardKV: launch(kv.shape[2], 6, ROW_STATISTICS_BYTES),
-    backwardQ: launch(heads, 6, 0),
+    backwardQ: launch(heads, onWarpGroups ? 4 : 6, 0),
   }
 }

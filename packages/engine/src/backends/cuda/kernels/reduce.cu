@@ -46,3 +46,25 @@ extern "C" __global__ void sumSquares(float* partial, const T* x, int n) {
   total = block_sum(total, shared);
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
+
+struct SquaresTable {
+  struct {
+    float* y;
+    const T* x;
+    long long n;
+  } rows[GROUP];
+};
+
+/** One block per tensor. */
+extern "C" __global__ void sumSquaresGroup(SquaresTable table) {
+  __shared__ float shared[32];
+  const T* x = table.rows[blockIdx.y].x;
+  const int n = (int)table.rows[blockIdx.y].n;
+  float total = 0.f;
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    const float v = to_f32(x[i]);
+    total = fmaf(v, v, total);
+  }
+  total = block_sum(total, shared);
+  if (threadIdx.x == 0) *table.rows[blockIdx.y].y = total;
+}

@@ -47,7 +47,8 @@ const sumSquares: CudaKernel<AttrsOf<'sumSquares'>> = (ctx, node) => {
   const source = { file: 'reduce', defines: { T: cType(x.type.dtype) } }
   if (n <= ONE_BLOCK) {
     const args = [output(y), input(x.ref), i32(n)]
-    ctx.launch({ source, entry: 'sumSquares', grid: [1, 1, 1], block: 1024, args })
+    const group = { entry: 'sumSquaresGroup', row: args, rest: [] }
+    ctx.launch({ source, entry: 'sumSquares', grid: [1, 1, 1], block: 1024, args, group })
     return
   }
   const partial = ctx.scratch(PARTIALS * 4)

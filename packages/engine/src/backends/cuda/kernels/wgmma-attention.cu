@@ -1,7 +1,8 @@
 // FlashAttention-2 (Dao 2023) on Hopper's warp-group products (wgmma): causal, grouped queries, sliding window, segments.
 // Compiled once per element type T (bf16 or f16) and HEAD_DIM (64 or 128). One warp group owns 64 rows; all tiles are
 // 64 rows in chunks of 64 columns, 128-byte rows swizzled as wgmma reads them, either way round. As in
-// flash-attention.cu the backward pass is two kernels without atomics.
+// flash-attention.cu the backward pass is two kernels without atomics. Tiles that three blocks of a multiprocessor share
+// are loaded as soon as their predecessor is read; the other blocks work in the meantime.
 constexpr int D = HEAD_DIM;
 constexpr int CHUNKS = D / 64;
 constexpr int TILE = 64;
@@ -104,10 +105,10 @@ __device__ __forceinline__ u8* tiles_of(uint4* memory) {
   return (u8*)memory + (((address + 1023) & ~1023u) - address);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) flashForward(T* o, float* lse, const T* q, const T* k, const T* v, const int* segments, Shape s) {
+extern "C" __global__ void __launch_bounds__(THREADS, 3) flashForward(T* o, float* lse, const T* q, const T* k, const T* v, const int* segments, Shape s) {
   extern __shared__ uint4 memory[];
   u8* base = tiles_of(memory);
-  const u32 tileQ = shared_address(base), tileK = tileQ + TILE_BYTES, tileV = tileK + 2 * TILE_BYTES;
+  const u32 tileQ = shared_address(base), tileK = tileQ + TILE_BYTES, tileV = tileK + TILE_BYTES;
   const int block = gridDim.z - 1 - blockIdx.z, h = blockIdx.x, b = blockIdx.y;
   const int first = block * TILE, kv = h / (s.heads / s.kvHeads);
   const int strideQ = s.heads * D, strideK = s.kvHeads * D;
@@ -121,6 +122,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashForward(T* o, float* 
   const int begin = s.window > 0 ? max(0, first - s.window + 1) / TILE : 0, end = last / TILE + 1;
   load_tile(tileQ, q, first, s.tokens, strideQ);
   load_tile(tileK, k, begin * TILE, s.tokens, strideK);
+  commit();
   load_tile(tileV, v, begin * TILE, s.tokens, strideK);
   commit();
   float acc[CHUNKS][32] = {};
@@ -128,18 +130,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashForward(T* o, float* 
   const float c = s.scale * LOG2E;
   const int row0 = first + warp * 16 + g;
   for (int j = begin; j < end; j++) {
-    const u32 stage = ((j - begin) & 1) * TILE_BYTES, other = TILE_BYTES - stage;
-    if (j + 1 < end) {
-      load_tile(tileK + other, k, (j + 1) * TILE, s.tokens, strideK);
-      load_tile(tileV + other, v, (j + 1) * TILE, s.tokens, strideK);
-    }
-    commit();
     wait_tiles<1>();
     float score[32];
     wgmma_fence();
-    product(score, tileQ, tileK + stage);
+    product(score, tileQ, tileK);
     wgmma_commit();
     wgmma_wait<0>();
+    __syncthreads();
+    if (j + 1 < end) load_tile(tileK, k, (j + 1) * TILE, s.tokens, strideK);
+    commit();
     if (segments || !all_attend(first + warp * 16, 16, j * TILE, TILE, s)) {
 #pragma unroll
       for (int i = 0; i < 32; i++) {
@@ -176,11 +175,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashForward(T* o, float* 
     }
     u32 p[4][4];
     to_operand(p, score);
+    wait_tiles<1>();
     wgmma_fence();
-    accumulate(acc, p, tileV + stage);
+    accumulate(acc, p, tileV);
     wgmma_commit();
     wgmma_wait<0>();
     __syncthreads();
+    if (j + 1 < end) load_tile(tileV, v, (j + 1) * TILE, s.tokens, strideK);
+    commit();
   }
   float inverse[2];
 #pragma unroll
@@ -268,10 +270,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashBackwardKV(T* dK, T* 
   store_rows(dV + baseK, base + TILE_BYTES, sumV, 1.f, 1.f, first, s.tokens, strideK);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) flashBackwardQ(T* dQ, const T* dO, const T* q, const T* k, const T* v, const float* lse, const float* delta, const int* segments, Shape s) {
+extern "C" __global__ void __launch_bounds__(THREADS, 3) flashBackwardQ(T* dQ, const T* dO, const T* q, const T* k, const T* v, const float* lse, const float* delta, const int* segments, Shape s) {
   extern __shared__ uint4 memory[];
   u8* base = tiles_of(memory);
-  const u32 tileQ = shared_address(base), tileO = tileQ + TILE_BYTES, tileK = tileO + TILE_BYTES, tileV = tileK + 2 * TILE_BYTES;
+  const u32 tileQ = shared_address(base), tileO = tileQ + TILE_BYTES, tileK = tileO + TILE_BYTES, tileV = tileK + TILE_BYTES;
   const int block = gridDim.z - 1 - blockIdx.z, h = blockIdx.x, b = blockIdx.y;
   const int first = block * TILE, kv = h / (s.heads / s.kvHeads);
   const int strideQ = s.heads * D, strideK = s.kvHeads * D;
@@ -297,20 +299,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashBackwardQ(T* dQ, cons
     rowDelta[r] = inside ? delta[entry] : 0.f;
   }
   for (int j = begin; j < end; j++) {
-    const u32 stage = ((j - begin) & 1) * TILE_BYTES, other = TILE_BYTES - stage;
-    if (j + 1 < end) {
-      load_tile(tileK + other, k + baseK, (j + 1) * TILE, s.tokens, strideK);
-      load_tile(tileV + other, v + baseK, (j + 1) * TILE, s.tokens, strideK);
-    }
-    commit();
-    wait_tiles<1>();
+    wait_tiles<0>();
     float score[32], dP[32];
     wgmma_fence();
-    product(score, tileQ, tileK + stage);
+    product(score, tileQ, tileK);
     wgmma_commit();
-    product(dP, tileO, tileV + stage);
+    product(dP, tileO, tileV);
     wgmma_commit();
     wgmma_wait<0>();
+    __syncthreads();
+    if (j + 1 < end) load_tile(tileV, v + baseK, (j + 1) * TILE, s.tokens, strideK);
+    commit();
     const bool masked = segments || !all_attend(first + warp * 16, 16, j * TILE, TILE, s);
 #pragma unroll
     for (int i = 0; i < 32; i++) {
@@ -322,10 +321,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) flashBackwardQ(T* dQ, cons
     u32 d[4][4];
     to_operand(d, dP);
     wgmma_fence();
-    accumulate(sum, d, tileK + stage);
+    accumulate(sum, d, tileK);
     wgmma_commit();
     wgmma_wait<0>();
     __syncthreads();
+    if (j + 1 < end) load_tile(tileK, k + baseK, (j + 1) * TILE, s.tokens, strideK);
+    commit();
   }
   store_rows(dQ + baseQ, base, sum, 1.f, 1.f, first, s.tokens, strideQ);
 }
