@@ -75,8 +75,10 @@ export class Conversation {
     }
     try {
       const added = await this.#receive(answer, controller.signal)
+      const wasAtEnd = this.#isAtEnd()
       this.#turns.push(...added)
       answer.end({ stopped: false, onRetry: retry })
+      if (wasAtEnd) this.#follow(false)
       announce(answer.text)
     } catch (error) {
       this.#failed(answer, { error, stopped: controller.signal.aborted, retry })
