@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ModelError } from './errors.js'
 import { parseModelConfig } from './registry.js'
@@ -175,6 +176,24 @@ describe('parseModelConfig', () => {
     ])
     expect(parseModelConfig({ model_type: 'mistral', layer_types: ['full_attention'] }).warnings).toHaveLength(1)
     expect(parseModelConfig({ model_type: 'mistral' }).warnings).toEqual([])
+  })
+
+  it('answers any JSON with a configuration or a ModelError', () => {
+    const keys = ['hidden_size', 'num_attention_heads', 'head_dim', 'rope_scaling', 'rope_parameters', 'rope_theta']
+    const more = ['layer_types', 'quantization_config', 'eos_token_id', 'sliding_window', 'use_sliding_window', 'dtype']
+    const values = fc.oneof(
+      fc.jsonValue(),
+      fc.constantFrom(true, 2, 64, 'yarn', { type: 'yarn' }, { rope_type: 'llama3' }),
+    )
+    const types = fc.constantFrom('llama', 'mistral', 'qwen2', 'qwen3')
+    const objects = fc.dictionary(fc.constantFrom(...keys, ...more), values, { maxKeys: 6 })
+    fc.assert(
+      fc.property(types, objects, (model_type, json) => {
+        const problems = problemsOf({ model_type, num_hidden_layers: 2, ...json })
+        expect(problems.every((problem) => problem.length > 0 && !problem.includes('\n'))).toBe(true)
+      }),
+      { numRuns: 400 },
+    )
   })
 
   it('checks the layer types of a model that mixes windows', () => {

@@ -78,7 +78,7 @@ const efficiency = { dense: 0.8, nf4: 0.68 }
  * 4x256, with and without checkpointing; all within 8% of the sum): Node, ONNX Runtime, the programs, and memory that
  * waits for the garbage collector.
  */
-const runtimeBytes = { dense: 315e6, packed: 365e6 }
+const runtimeBytes = { dense: 295e6, packed: 340e6 }
 /** How many times the largest matrix an NF4 product needs in passing: indices, looked-up codes, scaled values, and gaps. */
 const expandedMatrices = 6
 

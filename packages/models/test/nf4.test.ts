@@ -1,6 +1,6 @@
 import { dequantizeNf4 } from '@mirastral/quant'
 import type { HostTensor } from '@mirastral/engine'
-import { f32 } from '@mirastral/engine'
+import { f32, referenceBackend } from '@mirastral/engine'
 import { describe, expect, it } from 'vitest'
 import { expectAllClose, tolerances } from '../../engine/src/testing/index.js'
 import type { Golden } from './golden.js'
@@ -44,6 +44,16 @@ describe.each(backends)('4-bit weights on the $name backend', (backend) => {
       await model.weights.close()
       expectAllClose('logits', logits, dense, tolerances.f32Model)
     }
+  })
+})
+
+describe('a model in bfloat16', () => {
+  it('has the logits of its checkpoint, whose weights were bfloat16 already', async () => {
+    const golden = await readGolden('mistral-bf16')
+    const model = await open('mistral-bf16', { quantization: 'none', dtype: 'bfloat16' })
+    const logits = await logitsOf(referenceBackend(), model, golden, 'packed')
+    await model.weights.close()
+    expectAllClose('logits', logits, golden.f32('packed.logits'), tolerances.f32Model)
   })
 })
 
