@@ -7,7 +7,7 @@ const probe = await probeCuda()
 
 if (probe.available) {
   describe(`cuda on ${probe.device.name}`, () => {
-    test.each(opChecks())('$title', (check) => check.run(cudaBackend()))
+    test.each(opChecks())('$title', (check) => check.run(cudaBackend({ compute: 'program' })))
     test.each(parityChecks((o) => cudaBackend(o)))('$title', (check) => check.run(cudaBackend({ nf4: 'packed' })))
   })
 } else {

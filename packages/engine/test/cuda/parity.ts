@@ -1,7 +1,8 @@
 import type { Backend, HostTensor, Session, TensorData } from '../../src/backends/backend.js'
 import { ReferenceSession, toFloat64 } from '../../src/backends/reference/backend.js'
 import type { Program } from '../../src/ir/program.js'
-import { TestRandom, tolerances } from '../../src/testing/index.js'
+import type { CudaOptions } from '../../src/backends/cuda/options.js'
+import { TestRandom, tolerances, type Tolerance } from '../../src/testing/index.js'
 import {
   adapterTypes,
   decodeProgram,
@@ -94,13 +95,12 @@ async function withSession<T>(backend: Backend, act: (session: Session) => Promi
   }
 }
 
-function gradientCheck(title: string, s: DecoderShape): Check {
+function gradientCheck(title: string, s: DecoderShape, tolerance: Tolerance = tolerances.bf16Model): Check {
   return {
     title,
     async run(backend) {
       const expected = await gradientsOf(new ReferenceSession(), s)
       const actual = await withSession(backend, (session) => gradientsOf(session, s))
-      const tolerance = s.dtype === 'bf16' ? tolerances.bf16Model : tolerances.f32Model
       for (const [name, values] of expected) expectNear(`${title} ${name}`, actual.get(name) ?? [], values, tolerance)
     },
   }
@@ -135,8 +135,8 @@ function expectSameBits(label: string, a: ReadonlyMap<string, TensorData>, b: Re
   }
 }
 
-const decodeCheck = (s: DecoderShape): Check => ({
-  title: 'decoding three tokens equals the reference',
+const decodeCheck = (title: string, s: DecoderShape): Check => ({
+  title,
   async run(backend) {
     const program = decodeProgram(s)
     const tensors = tensorsFor([program], s)
@@ -161,10 +161,16 @@ const decodeCheck = (s: DecoderShape): Check => ({
 })
 
 /** Whole-model checks. `make` creates the backend with weights packed or resident, as graphs or kernel by kernel. */
-export function parityChecks(make: (o: { nf4: 'packed' | 'resident'; graphs: boolean }) => Backend): Check[] {
+export function parityChecks(make: (o: Partial<CudaOptions>) => Backend): Check[] {
   const s = smallDecoder
+  const exact = gradientCheck(
+    'a small f32 decoder: loss and all adapter gradients',
+    { ...s, dtype: 'f32' },
+    tolerances.f32Model,
+  )
   return [
-    gradientCheck('a small f32 decoder: loss and all adapter gradients', { ...s, dtype: 'f32' }),
+    { ...exact, run: () => exact.run(make({ compute: 'program' })) },
+    gradientCheck('a small f32 decoder computed in bf16', { ...s, dtype: 'f32' }, tolerances.bf16Model),
     gradientCheck('a small bf16 decoder: loss and all adapter gradients', s),
     gradientCheck('a small bf16 decoder with checkpointing', { ...s, checkpoint: true }),
     gradientCheck('heads of 96 and one key-value head', {
@@ -175,7 +181,15 @@ export function parityChecks(make: (o: { nf4: 'packed' | 'resident'; graphs: boo
       batch: 1,
       tokens: 33,
     }),
-    decodeCheck({ ...s, batch: 3, tokens: 1, capacity: 12, segments: false }),
+    decodeCheck('decoding three tokens', { ...s, batch: 3, tokens: 1, capacity: 12, segments: false }),
+    decodeCheck('decoding three tokens of a large batch', {
+      ...s,
+      batch: 45,
+      tokens: 1,
+      capacity: 12,
+      segments: false,
+    }),
+    decodeCheck('decoding with f32 caches', { ...s, dtype: 'f32', batch: 3, tokens: 1, capacity: 12, segments: false }),
     {
       title: 'packed and resident weights, graphs and single kernels, queued runs and a resumed run: equal bits',
       async run() {

@@ -39,7 +39,7 @@ export class Compiler {
   private readonly version: string
 
   constructor(
-    private readonly libraries: Libraries,
+    private readonly libraries: Pick<Libraries, 'nvrtc' | 'addressOf'>,
     /** Compute capability, as 90. */
     private readonly architecture: number,
     private readonly cache: string | null = cacheFolder(),

@@ -2,6 +2,11 @@ export interface CudaOptions {
   /** Ordinal of the GPU among the visible ones; default 0. */
   readonly device: number
   /**
+   * What float32 programs are computed in: `bf16` (default) or `f16` run activations and dense weights in 16 bits with
+   * float32 accumulation, states and losses in float32; `program` keeps the dtypes as they are written.
+   */
+  readonly compute: 'bf16' | 'f16' | 'program'
+  /**
    * `packed`: nf4 weights are dequantized before each use, the least memory. `resident`: a 16-bit copy stays on the
    * device. `auto` (default): resident where memory allows. The results are the same, bit for bit.
    */
@@ -16,6 +21,7 @@ export interface CudaOptions {
 
 export const defaultCudaOptions: CudaOptions = {
   device: 0,
+  compute: 'bf16',
   nf4: 'auto',
   memoryLimit: null,
   graphs: true,

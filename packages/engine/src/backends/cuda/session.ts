@@ -2,6 +2,7 @@ import { EngineError } from '../../errors.js'
 import type { Program } from '../../ir/program.js'
 import { byteSize, sizeOf } from '../../ir/tensor-type.js'
 import type { DenseTensor, HostTensor, Session } from '../backend.js'
+import { autocast } from '../../planner/autocast.js'
 import { alignmentOf, fallbackLaunch, type Call, type CallContext } from './calls.js'
 import type { KernelSource } from './compiler.js'
 import type { Device } from './device.js'
@@ -70,7 +71,8 @@ export class CudaSession implements Session {
   }
 
   async compile(program: Program): Promise<CudaExecutable> {
-    const lowered = this.lower(program)
+    const { compute } = this.options
+    const lowered = this.lower(compute === 'program' ? program : autocast(program, compute))
     await this.modules.load(sourcesOf(lowered, this.gemms))
     return new CudaExecutable(this, lowered)
   }

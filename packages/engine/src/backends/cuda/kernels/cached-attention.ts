@@ -15,13 +15,27 @@ function perLane(headDim: number): number {
   return fits
 }
 
+/** Blocks from which the device is busy, and query heads can share the keys that a block reads. */
+const BUSY = 128
+/** Running sums that a lane can hold. */
+const LANE_SUMS = 16
+
+/** Query heads of a block: a power of two that divides the group of a key-value head. */
+function headsPerBlock(group: number, lane: number, blocks: number): number {
+  const choices = [8, 4, 2].filter((n) => group % n === 0 && n * lane <= LANE_SUMS)
+  return blocks >= BUSY ? (choices[0] ?? 1) : 1
+}
+
 const cachedAttention: CudaKernel<AttentionAttrs> = (ctx, node) => {
   const [q, k] = node.inputs
   const [batch, tokens, heads, headDim] = q.type.shape
+  const kvHeads = k.type.shape[2]
+  const lane = perLane(headDim)
+  const shared = headsPerBlock(heads / kvHeads, lane, batch * tokens * kvHeads)
   ctx.launch({
-    source: { file: 'cached-attention', defines: { T: cType(q.type.dtype), PER_LANE: perLane(headDim) } },
+    source: { file: 'cached-attention', defines: { T: cType(q.type.dtype), PER_LANE: lane, HEADS: shared } },
     entry: 'cachedAttention',
-    grid: [batch * tokens * heads, 1, 1],
+    grid: [(batch * tokens * heads) / shared, 1, 1],
     block: THREADS,
     args: [
       output(ctx.alloc(node)),
