@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { HubAccess } from './hub-access.js'
 import { networkError, refusalError } from './hub-access.js'
 import { ModelError } from './errors.js'
+import { writeFully } from './write-fully.js'
 
 /** A file of a repository at a commit, and how its content is known to be right. */
 export interface HubFile {
@@ -75,7 +76,7 @@ async function append(
       if (position + chunk.length > file.size) {
         throw new ModelError('network', `${who}: must have ${file.size} bytes, the Hub sent more; try again`)
       }
-      await handle.write(chunk, 0, chunk.length, position)
+      await writeFully(handle, chunk, position)
       position += chunk.length
       onBytes(position)
     }

@@ -51,7 +51,8 @@ export function planMemory(config: ModelConfig, options: MemoryPlanOptions = {})
   return allowed.find((plan) => plan.estimate.fits) ?? allowed[allowed.length - 1]
 }
 
-const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 10e9 ? 2 : 1)} GB`
+const gigabytes = (bytes: number): string =>
+  bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(bytes < 10e9 ? 2 : 1)} GB`
 const millions = (count: number): string =>
   count < 1e9 ? `${(count / 1e6).toFixed(1)} M` : `${(count / 1e9).toFixed(2)} B`
 

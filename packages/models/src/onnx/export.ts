@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { internal, ModelError, reasonOf } from '../errors.js'
 import { readJsonFile, writeJsonFile } from '../json-file.js'
 import type { LoadedModel } from '../load.js'
+import { writeFully } from '../write-fully.js'
 import { decoderGraph } from './graph.js'
 import { quantizeQ4 } from './q4.js'
 import type { DataPiece, ExportDtype } from './weights.js'
@@ -66,7 +67,7 @@ async function writeData(folder: string, model: LoadedModel, pieces: readonly Da
       const handle = handles.get(raw.location) ?? (await open(temporary(raw.location), 'w'))
       handles.set(raw.location, handle)
       if (bytes.length !== raw.length) throw internal(`${raw.length} bytes were laid out, got ${bytes.length}`)
-      await handle.write(bytes, 0, bytes.length, raw.offset)
+      await writeFully(handle, bytes, raw.offset)
     }
     for (const handle of handles.values()) await handle.sync()
   } finally {
