@@ -7,7 +7,7 @@ import { bf16Bits, bf16Value, f16Bits, f16Value } from '../../src/numerics.js'
 import { Graph } from '../../src/ir/graph.js'
 import { grad } from '../../src/autodiff/grad.js'
 import { attention } from '../../src/ops/attention.js'
-import { cast, mul } from '../../src/ops/elementwise.js'
+import { add, cast, mul } from '../../src/ops/elementwise.js'
 import { cachedAttention } from '../../src/ops/cached-attention.js'
 import { linearCrossEntropy } from '../../src/ops/loss.js'
 import { opByName } from '../../src/ops/index.js'
@@ -264,6 +264,15 @@ function productChecks(): Check[] {
       ),
     ),
   )
+  const whole = [1, 4, 8].map((rows) =>
+    one(
+      program(`nf4 product of ${rows} rows in whole blocks`, (g) => {
+        const y = linear(g.input('x', bf16(rows, 704)), g.constant('w', nf4([133, 704])), { alpha: 2 })
+        g.output('y', add(g.input('z', bf16(rows, 133)), y))
+        g.output('f16', linear(g.input('v', f16(rows, 128)), g.constant('u', nf4([16, 128], 128))))
+      }),
+    ),
+  )
   const f16Rows = one(
     program('nf4 product of f16 rows', (g) =>
       g.output('y', linear(g.input('x', f16(2, 96)), g.constant('w', nf4([20, 96], 32)))),
@@ -290,7 +299,7 @@ function productChecks(): Check[] {
       g.output('y', linear(g.input('x', bf16(7, 33)), g.constant('w', bf16(5, 33)))),
     ),
   )
-  return [...matvecs, f16Rows, wide, gradient, odd]
+  return [...matvecs, ...whole, f16Rows, wide, gradient, odd]
 }
 
 function layerChecks(): Check[] {

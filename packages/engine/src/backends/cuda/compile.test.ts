@@ -20,6 +20,7 @@ function sources(): KernelSource[] {
     ...found.values(),
     { file: 'matmul', defines: { T: 'bf16', TOUT: 'float' } },
     { file: 'quant', defines: { T: 'bf16' } },
+    { file: 'nf4-matvec', defines: { T: 'bf16' } },
     { file: 'flash-attention', defines: { T: 'bf16', HEAD_DIM: 96, WARPS: 4 } },
   ]
 }

@@ -45,22 +45,25 @@ function canMatvec(node: NodeView<AttrsOf<'linear'>>, { m, k }: Product): boolea
   return node.attrs.transposeWeight && m <= MATVEC_ROWS && k % step === 0 && sameTypes && aligned
 }
 
-function emitMatvec(ctx: Emitter, node: NodeView<AttrsOf<'linear'>>, { m, n, k, alpha }: Product): void {
+function emitMatvec(ctx: Emitter, node: NodeView<AttrsOf<'linear'>>, p: Product): void {
   const [x, w] = node.inputs
   const y = ctx.alloc(node)
   const addend = node.accumulate?.ref ?? null
   const weight = w.nf4 ? [input(w.nf4.codes), input(w.nf4.absmax)] : [input(w.ref)]
-  const blockShift = w.nf4 ? [i32(Math.log2(w.type.blockSize ?? 64))] : []
-  ctx.launch(
-    {
-      source: { file: 'matvec', defines: { T: cType(x.type.dtype), ROWS: m } },
-      entry: w.nf4 ? 'matvec' : 'matvecDense',
-      grid: [Math.ceil(n / MATVEC_OUTPUTS), 1, 1],
-      block: 128,
-      args: [output(y), input(x.ref), ...weight, input(addend), i32(n), i32(k), ...blockShift, f32(alpha)],
-    },
-    addend ? [[y, addend]] : [],
-  )
+  const sizes = [p.n, p.k, ...(w.nf4 ? [Math.log2(w.type.blockSize ?? 64)] : [])].map(i32)
+  const operands = [output(y), input(x.ref), ...weight, input(addend)]
+  const inPlace = addend ? [[y, addend] as const] : []
+  const T = cType(x.type.dtype)
+  if (w.nf4 && x.type.dtype !== 'f32' && (w.type.blockSize ?? 64) >= 64 && p.k % 64 === 0) {
+    const args = [...operands, i32(p.m), ...sizes, f32(p.alpha)]
+    const source = { file: 'nf4-matvec', defines: { T } }
+    ctx.launch({ source, entry: 'nf4Matvec', grid: [Math.ceil(p.n / 16), 1, 1], block: 256, args }, inPlace)
+    return
+  }
+  const args = [...operands, ...sizes, f32(p.alpha)]
+  const source = { file: 'matvec', defines: { T, ROWS: p.m } }
+  const entry = w.nf4 ? 'matvec' : 'matvecDense'
+  ctx.launch({ source, entry, grid: [Math.ceil(p.n / MATVEC_OUTPUTS), 1, 1], block: 128, args }, inPlace)
 }
 
 /** The last two extents, as read. */
