@@ -52,18 +52,19 @@ export function drawChart(options: ChartOptions): string {
     [height - margin.bottom, margin.top],
     options.startAtZero ?? false,
   )
+  const level = options.level && isInside(options.level.y, y) ? options.level : undefined
   const body = [
     drawGrid(x, y, format),
     ...(options.marks ?? []).map((mark) => drawMark(mark, x)),
-    options.level ? drawLevel(options.level, y) : '',
+    level ? drawLevel(level, y) : '',
     ...options.series.map((series) => drawSeries(series, x, y, format)),
   ]
   const label = `${options.title}, by optimizer step`
-  return `<figure class="chart"><figcaption><h3>${escapeHtml(options.title)}</h3>${drawLegend(options)}</figcaption>
+  return `<figure class="chart"><figcaption><h3>${escapeHtml(options.title)}</h3>${drawLegend(options.series, level)}</figcaption>
 <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(label)}">${body.join('')}</svg></figure>`
 }
 
-function drawLegend({ series, level }: ChartOptions): string {
+function drawLegend(series: readonly Series[], level: ChartOptions['level']): string {
   const entries = series
     .filter((s) => s.points.length > 0)
     .map((s) => `<li><i class="swatch ${s.look} c${s.color}"></i>${escapeHtml(s.name)}</li>`)
@@ -111,15 +112,18 @@ function drawGrid(x: Scale, y: Scale, format: (y: number) => string): string {
 }
 
 function drawMark({ x: at, label }: { x: number; label: string }, x: Scale): string {
-  if (at < x.domain[0] || at > x.domain[1]) return ''
+  if (!isInside(at, x)) return ''
   const pixel = x.toPixel(at).toFixed(1)
   return `<line class="mark" x1="${pixel}" x2="${pixel}" y1="${margin.top}" y2="${height - margin.bottom}"><title>${escapeHtml(label)}</title></line>`
 }
 
 function drawLevel({ y: value }: { y: number }, y: Scale): string {
-  if (value < y.domain[0] || value > y.domain[1]) return ''
   const at = y.toPixel(value).toFixed(1)
   return `<line class="level" x1="${margin.left}" x2="${width - margin.right}" y1="${at}" y2="${at}"/>`
+}
+
+function isInside(value: number, { domain }: Scale): boolean {
+  return value >= domain[0] && value <= domain[1]
 }
 
 function drawSeries({ look, color, points, name }: Series, x: Scale, y: Scale, format: (y: number) => string): string {

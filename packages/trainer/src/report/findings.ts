@@ -60,13 +60,13 @@ function describeEvaluations(evaluations: readonly Evaluation[]): Finding[] {
     return [{ tone: 'neutral', text: `Evaluated once, at step ${last.step}: loss ${formatNumber(last.evalLoss)}.` }]
   }
   const change = `from ${formatNumber(first.evalLoss)} to ${formatNumber(last.evalLoss)}`
-  if (best === first) return [{ tone: 'bad', text: `The evaluation loss did not improve: ${change}.` }]
   const rise = last.evalLoss / best.evalLoss - 1
-  if (rise > 0.02) {
+  if (best !== first && rise > 0.02) {
     const text = `The evaluation loss was best at step ${best.step} (${formatNumber(best.evalLoss)}) and has risen by ${(100 * rise).toFixed(1)}% since: the model began to overfit. loadBestModelAtEnd keeps the best one.`
     return [{ tone: 'bad', text }]
   }
   const fall = 100 * (1 - last.evalLoss / first.evalLoss)
+  if (fall < 0.1) return [{ tone: 'bad', text: `The evaluation loss did not improve: ${change}.` }]
   const text = `The evaluation loss fell by ${fall.toFixed(1)}%, ${change}${best === last ? ', and was still falling at the last evaluation' : ''}.`
   return [{ tone: 'good', text }]
 }

@@ -36,8 +36,9 @@ export function renderContent(data: ReportData): string {
   ].join('\n')
 }
 
-function titleOf(data: ReportData): string {
-  return `Training report: ${data.status}, step ${data.step} of ${data.totalSteps}`
+function titleOf({ step, totalSteps }: ReportData): string {
+  if (totalSteps === 0) return 'Training report'
+  return `Training report: step ${formatCount(step)} of ${formatCount(totalSteps)}`
 }
 
 function renderHead(data: ReportData): string {
@@ -46,7 +47,7 @@ function renderHead(data: ReportData): string {
     ([value, name]) => `<li><b>${escapeHtml(value)}</b><span>${escapeHtml(name)}</span></li>`,
   )
   return `<header><span class="state ${escapeHtml(data.status)}">${escapeHtml(data.status)}</span>
-<h1>Training report: step ${formatCount(data.step)} of ${formatCount(data.totalSteps)}</h1><p class="sub">${escapeHtml(data.message)}</p>
+<h1>${escapeHtml(titleOf(data))}</h1><p class="sub">${escapeHtml(data.message)}</p>
 <div class="bar"><i style="width:${share.toFixed(1)}%"></i></div></header><ul class="tiles">${tiles.join('')}</ul>`
 }
 

@@ -158,6 +158,11 @@ describe('the findings of a report', () => {
     ])
   })
 
+  it('see that an evaluation loss went nowhere', () => {
+    const evaluations = [evaluation(25, 5.817), evaluation(50, 5.81), evaluation(100, 5.842)]
+    expect(texts({ evaluations })[0]).toBe('bad: The evaluation loss did not improve: from 5.817 to 5.842.')
+  })
+
   it('do not praise what was never evaluated', () => {
     expect(texts({ evaluations: [] }).at(-1)).toMatch(/^neutral: Nothing was evaluated/)
   })
@@ -183,6 +188,22 @@ describe('a chart', () => {
     const smoothed = smooth(points)
     expect(smoothed).toHaveLength(300)
     for (const { y } of smoothed.slice(100)) expect(Math.abs(y - 0.5)).toBeLessThan(0.1)
+  })
+
+  it('names a limit only where it can be seen', () => {
+    const series = [
+      {
+        name: 'norm',
+        look: 'line',
+        color: 1,
+        points: [
+          { x: 1, y: 0.2 },
+          { x: 2, y: 0.8 },
+        ],
+      },
+    ] as const
+    expect(drawChart({ title: 'a', series, level: { y: 0.5, name: 'limit' } })).toContain('limit')
+    expect(drawChart({ title: 'a', series, level: { y: 3, name: 'limit' } })).not.toContain('limit')
   })
 
   it('is nothing without points, and fine with one', () => {
