@@ -8,10 +8,17 @@ import { fileURLToPath } from 'node:url'
 import type { PreparedData } from '@mirastral/data'
 import { Ledger, prepareDataset } from '@mirastral/data'
 import type { Backend } from '@mirastral/engine'
-import { ortBackend } from '@mirastral/engine'
 import { createTextGenerator } from '@mirastral/infer'
 import type { Adapter } from '@mirastral/lora'
-import { initializeAdapter, loadAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
+import {
+  initializeAdapter,
+  loadAdapter,
+  modulesOfModel,
+  parseLoraConfig,
+  planLora,
+  publishAdapter,
+  saveAdapter,
+} from '@mirastral/lora'
 import type { LoadedModel } from '@mirastral/models'
 import { loadModel } from '@mirastral/models'
 import {
@@ -26,10 +33,19 @@ import {
 import { smallBaseModel } from './lib/base-model.js'
 import type { FinetuneOptions } from './lib/command-line.js'
 import { readOptions, runMain } from './lib/command-line.js'
+import { evidenceOf } from './lib/evidence.js'
+import type { Placement } from './lib/placement.js'
+import { computeDtype, placeRun } from './lib/placement.js'
 import { nameOf, sampleAnswer, say, showData } from './lib/show.js'
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 const hashOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')
+
+/** What a checkpoint keeps about its run, for the run to go on in the same way. */
+interface Sources {
+  readonly files: readonly string[]
+  readonly placement: Placement
+}
 
 /** What both models are asked at the end. */
 const QUESTION = 'I keep waking up at four and going over everything I said at work.'
@@ -37,19 +53,22 @@ const QUESTION = 'I keep waking up at four and going over everything I said at w
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2))
   if (options === 'help') return 0
-  const backend = ortBackend(options.threads === undefined ? {} : { threads: options.threads })
 
   // 1. The base model: its linear layers become NF4 while they are read.
-  const model = await loadModel(options.model ?? (await ownBaseModel(options)), { quantization: 'nf4' })
+  const model = await loadModel(options.model ?? (await ownBaseModel(options)), {
+    quantization: 'nf4',
+    dtype: computeDtype(options),
+  })
   for (const warning of model.warnings) say(`note: ${warning}`)
 
   // 2. The conversations that no run has seen yet. A run that was interrupted goes on with the files it began with.
   const before = await inspectRun(options.out)
   const interrupted = before.state === 'unfinished' && !options['force-restart']
-  const inputs = interrupted ? (before.sources as string[]) : (options.data ?? [here('data')])
+  const kept = interrupted ? (before.sources as unknown as Sources) : null
+  const inputs = kept?.files ?? options.data ?? [here('data')]
   const ledger = await Ledger.open(join(options.out, 'processed_files.jsonl'))
   try {
-    say(`reading ${interrupted ? 'the files of the interrupted run' : inputs.map(nameOf).join(', ')}`)
+    say(`reading ${kept ? 'the files of the interrupted run' : inputs.map(nameOf).join(', ')}`)
     const data = await prepareDataset({
       inputs,
       tokenizer: model.folder,
@@ -59,7 +78,9 @@ async function main(): Promise<number> {
     showData(data.report)
 
     // 3. Training. Files count as processed only once what they taught is safe.
-    const { result, modules } = await trainAdapter(options, model, data, backend)
+    const { backend, placement, lines } = await placeRun(options, model, kept?.placement ?? null)
+    lines.forEach((line) => say(`  ${line}`))
+    const { result, plan, modules } = await trainAdapter(options, model, data, { backend, placement })
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
     if (isDone) await data.commit({ steps: [result.startStep + 1, result.step], adapter: result.finalModel ?? '' })
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
@@ -73,6 +94,22 @@ async function main(): Promise<number> {
     if (options.model === undefined)
       say('(a small model that has read only the sample conversations; --model takes real ones)')
     say(`\nthe adapter is in ${result.finalModel}`)
+
+    // 5. With a repository named, the adapter goes to the Hub with a card written from the records of this run.
+    if (options['push-to-hub'] !== undefined) {
+      const recipe = recipeOf(options)
+      const evidence = await evidenceOf({
+        out: options.out,
+        model,
+        plan,
+        recipe,
+        report: data.report,
+        result,
+        device: options.device,
+      })
+      const { url } = await publishAdapter(result.finalModel, options['push-to-hub'], { evidence })
+      say(`published at ${url}`)
+    }
     return result.exitCode
   } finally {
     await ledger.close()
@@ -81,7 +118,12 @@ async function main(): Promise<number> {
 }
 
 /** Resumes what is unfinished, stops in time, saves whole checkpoints; nothing new ends at once. */
-async function trainAdapter(options: FinetuneOptions, model: LoadedModel, data: PreparedData, backend: Backend) {
+async function trainAdapter(
+  options: FinetuneOptions,
+  model: LoadedModel,
+  data: PreparedData,
+  { backend, placement }: { backend: Backend; placement: Placement },
+) {
   const recipe = recipeOf(options)
   const modules = modulesOfModel(model.architecture.parameters(model.config))
   const lora = parseLoraConfig({
@@ -111,7 +153,7 @@ async function trainAdapter(options: FinetuneOptions, model: LoadedModel, data: 
       preparation: `length ${options['max-length']}, eval ${options['eval-fraction']}`,
       data: hashOf(used.map((file) => file.sha256)),
     },
-    sources: used.map((file) => file.path),
+    sources: { files: used.map((file) => file.path), placement: { ...placement } },
     data:
       data.train.length === 0
         ? null
@@ -121,12 +163,12 @@ async function trainAdapter(options: FinetuneOptions, model: LoadedModel, data: 
           },
     step: async () => {
       const adapter = await initializeAdapter(plan, { seed: recipe.seed })
-      return createTrainStep({ backend, model, adapter, options: recipe, checkpointing: options.checkpointing })
+      return createTrainStep({ backend, model, adapter, options: recipe, checkpointing: placement.checkpointing })
     },
     saveAdapter: (folder, tensors) => saveAdapter(folder, { plan, tensors }),
     events,
   }).finally(endProgress)
-  return { result, modules }
+  return { result, plan, modules }
 }
 
 async function answerOf(model: LoadedModel, adapter: Adapter | null, backend: Backend): Promise<string> {

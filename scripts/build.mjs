@@ -3,7 +3,7 @@
 // and of the packages it imports is the one its dist/ was built from, so a second run takes no time.
 import { createHash } from 'node:crypto'
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -64,6 +64,33 @@ async function build(pkg, hashes) {
   writeFileSync(stamp, hash)
 }
 
+const lock = join(root, 'node_modules', '.build.lock')
+
+/** Two builds at once would delete each other's dist/: the second waits until the first, or its process, has ended. */
+async function acquireLock() {
+  for (;;) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: 'wx' })
+      process.once('exit', () => rmSync(lock, { force: true }))
+      return
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error
+    }
+    if (!isRunning(Number(readFileSync(lock, { encoding: 'utf8', flag: 'a+' })))) rmSync(lock, { force: true })
+    else await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+}
+
+/** @param {number} pid */
+function isRunning(pid) {
+  try {
+    return pid > 0 && process.kill(pid, 0)
+  } catch (error) {
+    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM'
+  }
+}
+
+await acquireLock()
 const pending = new Set(readPackages())
 /** @type {Map<string, string>} */
 const hashes = new Map()

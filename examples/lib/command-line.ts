@@ -26,7 +26,12 @@ const schema = z.object({
   'eval-fraction': number.min(0).max(0.9).default(0.1),
   seed: number.int().min(0).default(42),
   threads: count.optional(),
-  checkpointing: z.enum(['none', 'full']).default('none'),
+  device: z.enum(['cpu', 'cuda']).default('cpu'),
+  checkpointing: z.enum(['none', 'full', 'auto']).default('auto'),
+  'push-to-hub': z
+    .string()
+    .regex(/^[\w.-]+\/[\w.-]+$/, 'must be owner/name')
+    .optional(),
   dashboard: number.int().min(0).max(65535).optional(),
   'force-restart': z.boolean().default(false),
 })
@@ -42,7 +47,9 @@ const HELP = `Fine-tunes a Mistral-family chat model: NF4 base, LoRA adapter, re
   --rank 16  --alpha 32  --dropout 0  --targets q_proj,k_proj,v_proj,o_proj
   --learning-rate 2e-5 (1e-3 for the small model)  --epochs 3  --batch-size 1  --accumulation 4
   --max-length 256  --eval-fraction 0.1  --save-steps 100  --budget-minutes 51  --seed 42
-  --threads N  --checkpointing none|full  --dashboard PORT  --force-restart
+  --device cpu|cuda  --threads N  --checkpointing auto|none|full  --dashboard PORT
+  --push-to-hub OWNER/NAME    publish the adapter with a model card, private (token in HF_TOKEN)
+  --force-restart             keep the old results aside and start anew
 `
 
 /** Reads the command line. @throws UsageError that names everything that is wrong. */

@@ -1,0 +1,98 @@
+// What a model card is written from: the records of the run, counted and hashed, and nothing else.
+import { readFile } from 'node:fs/promises'
+import { cpus, platform, release } from 'node:os'
+import { join } from 'node:path'
+import type { DataReport } from '@mirastral/data'
+import type { EvidenceInput, LoraPlan } from '@mirastral/lora'
+import { adapterTensors } from '@mirastral/lora'
+import type { LoadedModel } from '@mirastral/models'
+import type { TrainingOptions, TrainResult } from '@mirastral/trainer'
+
+export interface EvidenceSources {
+  readonly out: string
+  readonly model: LoadedModel
+  readonly plan: LoraPlan
+  readonly recipe: TrainingOptions
+  readonly report: DataReport
+  readonly result: TrainResult
+  readonly device: 'cpu' | 'cuda'
+}
+
+type JsonLine = Record<string, number | string | null>
+
+async function readLines(path: string): Promise<JsonLine[]> {
+  const text = await readFile(path, 'utf8').catch(() => '')
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as JsonLine)
+}
+
+const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
+
+export async function evidenceOf(s: EvidenceSources): Promise<EvidenceInput> {
+  const read = (name: string) => readLines(join(s.out, 'results', name))
+  const [steps, evaluations, speeds, segments] = await Promise.all(
+    ['train.jsonl', 'eval.jsonl', 'speed.jsonl', 'segments.jsonl'].map(read),
+  )
+  const parameters = s.model.architecture.parameters(s.model.config)
+  const used = s.report.files.filter((file) => file.status === 'used')
+  const last = speeds.at(-1)
+  return {
+    baseModel: {
+      id: s.model.name,
+      revision: s.model.commit,
+      modelType: s.model.config.modelType,
+      parameters: parameters.reduce((total, { shape }) => total + sizeOf(shape), 0),
+    },
+    quantization: { type: 'nf4', blockSize: 64, doubleQuant: false },
+    adapter: {
+      trainableParameters: [...adapterTensors(s.plan).values()].reduce((total, shape) => total + sizeOf(shape), 0),
+      adaptedModules: s.plan.layers.length,
+    },
+    hyperparameters: { ...s.recipe },
+    data: {
+      files: used.map(({ sha256, read: records, used: count }) => ({ sha256, records, used: count })),
+      trainConversations: s.report.train.examples,
+      evalConversations: s.report.eval.examples,
+      dropped: { ...s.report.totals.dropped },
+      tokens: s.report.train.tokens,
+      trainedTokens: s.report.train.trainedTokens,
+      maxLength: s.recipe.maxLength,
+    },
+    results: {
+      steps: s.result.step,
+      epochs: s.result.epoch,
+      trainLoss: steps.flatMap(({ step, loss }) => (loss === null ? [] : [{ step: Number(step), loss: Number(loss) }])),
+      evalLoss: evaluations.map(({ step, evalLoss }) => ({ step: Number(step), loss: Number(evalLoss) })),
+    },
+    performance: {
+      seconds: Number(last?.elapsedSeconds ?? 0),
+      tokensPerSecond: Number(last?.tokensPerSecond ?? 0),
+      secondsPerStep: Number(last?.secondsPerStep ?? 0),
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    },
+    environment: {
+      hardware: cpus()[0]?.model ?? 'unknown processor',
+      backend: s.device === 'cuda' ? 'CUDA' : 'ONNX Runtime',
+      precision: s.device === 'cuda' ? 'bfloat16, adapters float32' : 'float32',
+      os: `${platform()} ${release()}`,
+      node: process.version,
+    },
+    segments: segmentsOf(segments, s.result),
+  }
+}
+
+function segmentsOf(lines: readonly JsonLine[], result: TrainResult): EvidenceInput['segments'] {
+  const starts = lines.filter((line) => line.event === 'start')
+  const ends = lines.filter((line) => line.event === 'end')
+  const found = ends.map((end, i) => ({
+    firstStep: Number(starts[i]?.step ?? 0),
+    lastStep: Number(end.step),
+    seconds: Number(end.elapsedSeconds),
+    endedBy: String(end.reason),
+  }))
+  return found.length > 0
+    ? found
+    : [{ firstStep: result.startStep, lastStep: result.step, seconds: 0, endedBy: 'finished' }]
+}

@@ -1,0 +1,38 @@
+// Where a run computes and how it uses the memory there.
+import type { Backend } from '@mirastral/engine'
+import { cudaBackend, ortBackend } from '@mirastral/engine'
+import type { LoadedModel } from '@mirastral/models'
+import { describeEstimate, measureMatmulRate, planMemory } from '@mirastral/models'
+import type { FinetuneOptions } from './command-line.js'
+
+/** What a resumed run must keep, for the other way of computing rounds differently. */
+export interface Placement {
+  readonly checkpointing: 'none' | 'full'
+  readonly nf4Storage: 'packed' | 'dense'
+}
+
+export const computeDtype = ({ device }: FinetuneOptions) => (device === 'cuda' ? 'bfloat16' : 'float32')
+
+/** The backend, the memory plan, and the estimate to print before the run. */
+export async function placeRun(
+  options: FinetuneOptions,
+  model: LoadedModel,
+  earlier: Placement | null,
+): Promise<{ backend: Backend; placement: Placement; lines: string[] }> {
+  const threads = options.threads === undefined ? {} : { threads: options.threads }
+  const { checkpointing, nf4Storage, estimate } = planMemory(model.config, {
+    batchSize: options['batch-size'],
+    sequenceLength: options['max-length'],
+    gradientAccumulationSteps: options.accumulation,
+    r: options.rank,
+    targetModules: options.targets.split(','),
+    dtype: computeDtype(options),
+    checkpointing: earlier?.checkpointing ?? options.checkpointing,
+    nf4Storage: earlier?.nf4Storage ?? 'auto',
+    ...(options.device === 'cpu'
+      ? { matmulRate: await measureMatmulRate(ortBackend(threads)), timeBudget: 60 * options['budget-minutes'] }
+      : {}),
+  })
+  const backend = options.device === 'cuda' ? cudaBackend() : ortBackend({ ...threads, nf4: nf4Storage })
+  return { backend, placement: { checkpointing, nf4Storage }, lines: describeEstimate(estimate) }
+}
