@@ -1,0 +1,90 @@
+import { basename, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { InferError } from '../errors.js'
+import type { TextGenerator } from '../text-generator.js'
+import type { ServeCommandOptions } from './serve-options.js'
+
+export interface LoadedGenerator {
+  readonly generator: TextGenerator
+  /** Frees the device and closes the files. */
+  readonly dispose: () => Promise<void>
+}
+
+/** The generator that the command line asks for. `note` is told what the person should know. */
+export async function loadGenerator(
+  options: ServeCommandOptions,
+  note: (line: string) => void,
+): Promise<LoadedGenerator> {
+  if (options.generator !== undefined) return fromModule(options.generator, options['model-id'])
+  if (options.model === undefined) throw new Error('internal: loadGenerator: neither a model nor a generator')
+  return fromModel(options.model, options, note)
+}
+
+async function fromModel(
+  source: string,
+  options: ServeCommandOptions,
+  note: (line: string) => void,
+): Promise<LoadedGenerator> {
+  const [{ loadModel }, { loadAdapter, modulesOfModel }, { ortBackend }, { createTextGenerator }] = await Promise.all([
+    import('@mirastral/models'),
+    import('@mirastral/lora'),
+    import('@mirastral/engine'),
+    import('../generate.js'),
+  ])
+  const model = await loadModel(source, { quantization: options.quantization })
+  try {
+    const modules = modulesOfModel(model.architecture.parameters(model.config))
+    const loaded = options.adapter === undefined ? undefined : await loadAdapter(options.adapter, modules)
+    for (const warning of [...model.warnings, ...(loaded?.warnings ?? [])]) note(`note: ${warning}`)
+    const generator = await createTextGenerator({
+      model,
+      adapter: loaded?.adapter ?? null,
+      backend: ortBackend(options.threads === undefined ? {} : { threads: options.threads }),
+      // A path of this machine is nobody's business.
+      modelId: options['model-id'] ?? (model.commit === null ? basename(model.folder) : model.name),
+      ...(options.context === undefined ? {} : { contextLength: options.context }),
+    })
+    const dispose = async (): Promise<void> => {
+      await generator.dispose()
+      await model.weights.close()
+    }
+    return { generator, dispose }
+  } catch (error) {
+    await model.weights.close()
+    throw error
+  }
+}
+
+async function fromModule(path: string, modelId: string | undefined): Promise<LoadedGenerator> {
+  const fail = (reason: string, cause?: unknown): never => {
+    const message = `mirastral serve: --generator: ${path} ${reason}`
+    throw new InferError('MIRASTRAL_INFER_OPTION', message, { cause })
+  }
+  const module = await import(pathToFileURL(resolve(path)).href).then(
+    (loaded: { default?: unknown }) => loaded,
+    (error: unknown) => fail(`cannot be loaded: ${error instanceof Error ? error.message : String(error)}`, error),
+  )
+  const given: unknown = module.default
+  const made: unknown = typeof given === 'function' ? await (given as () => unknown)() : given
+  if (!isGenerator(made)) return fail('has no default export that is a TextGenerator or makes one')
+  const generator = modelId === undefined ? made : renamed(made, modelId)
+  return { generator, dispose: () => Promise.resolve() }
+}
+
+function isGenerator(value: unknown): value is TextGenerator {
+  const candidate = value as Partial<TextGenerator> | null | undefined
+  return (
+    typeof candidate?.modelId === 'string' &&
+    typeof candidate.contextLength === 'number' &&
+    typeof candidate.generate === 'function' &&
+    typeof candidate.countTokens === 'function'
+  )
+}
+
+const renamed = (generator: TextGenerator, modelId: string): TextGenerator => ({
+  modelId,
+  contextLength: generator.contextLength,
+  toolCallMarker: generator.toolCallMarker,
+  countTokens: (messages, tools) => generator.countTokens(messages, tools),
+  generate: (request, signal) => generator.generate(request, signal),
+})

@@ -1,0 +1,34 @@
+import { describe, expect, it } from 'vitest'
+import { readServeOptions, serveHelp } from './serve-options.js'
+
+describe('readServeOptions', () => {
+  it('reads a command line, with defaults that stay on this machine', () => {
+    expect(readServeOptions(['--model', 'm', '--port', '0', '--concurrency', '2'])).toEqual({
+      model: 'm',
+      quantization: 'nf4',
+      host: '127.0.0.1',
+      port: 0,
+      guard: 'on',
+      page: 'on',
+      concurrency: 2,
+    })
+    expect(readServeOptions(['--help'])).toBe('help')
+  })
+
+  it('mentions every option in its help', () => {
+    for (const name of 'model adapter generator model-id quantization context threads host port api-key-file guard country system-prompt profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
+  })
+
+  it('names everything that is wrong at once', () => {
+    const read =
+      (...argv: string[]) =>
+      () =>
+        readServeOptions(argv)
+    expect(read()).toThrow('--model: give either a model or a generator')
+    expect(read('--model', 'm', '--port', '99999', '--guard', 'maybe', '--country', 'DEU')).toThrow(
+      /3 problems:\n.*--port:.*\n.*--guard:.*\n.*--country: must be two letters/,
+    )
+    expect(read('--generator', 'g', '--adapter', 'a')).toThrow('--adapter: needs --model')
+    expect(read('--modle', 'm')).toThrow("mirastral serve: Unknown option '--modle'; --help lists the options")
+  })
+})
