@@ -56,7 +56,9 @@ export async function serveDashboard({ port, events, readData }: DashboardOption
     url: `http://${address}:${actual}/`,
     close: async () => {
       remove()
-      broadcast(watchers, 'last', renderContent(await readData()))
+      // Without the last content the page keeps what it has.
+      const last = await readData().catch(() => null)
+      if (last !== null) broadcast(watchers, 'last', renderContent(last))
       for (const watcher of watchers) watcher.end()
       server.closeIdleConnections()
       await new Promise<void>((resolve) => server.close(() => resolve()))

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, readdir, rename, rm } from 'node:fs/promises'
-import { dirname, join, relative, sep } from 'node:path'
+import { basename, dirname, join, relative, sep } from 'node:path'
 
 /** Flushes a file's bytes, or a folder's list of names, to the disk. */
 export async function flush(path: string): Promise<void> {
@@ -53,35 +53,41 @@ export async function hashFile(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
+/** Folders that are being written, that something newer is about to replace, and that are being removed. */
+export const temporaryPrefix = '.tmp-'
+const replacedPrefix = '.replaced-'
+const removedPrefix = '.removed-'
+
 /**
  * Gives a finished temporary folder its name; everything in it is on the disk before the name is. What had the name before
- * is removed afterwards, so that a kill at any moment leaves a whole folder under the name or none.
+ * is put aside first and removed afterwards: after a kill in between, `removeLeftovers` gives it back its name.
  */
 export async function publishFolder(temporary: string, final: string): Promise<void> {
   for (const file of await listFiles(temporary)) await flush(join(temporary, file))
   await flushFolder(temporary)
   const parent = dirname(final)
-  const trash = join(parent, `${trashPrefix}${process.pid}-${Date.now()}`)
-  const replaced = await renameIfThere(final, trash)
+  const aside = join(parent, `${replacedPrefix}${basename(final)}`)
+  const replaced = await renameIfThere(final, aside)
   await rename(temporary, final)
   await flushFolder(parent)
-  if (replaced) await rm(trash, { recursive: true, force: true })
+  if (replaced) await rm(aside, { recursive: true, force: true })
 }
 
 /** Removes a folder so that a kill on the way leaves nothing half-removed under its name. */
 export async function removeFolder(folder: string): Promise<void> {
-  const trash = join(dirname(folder), `${trashPrefix}${process.pid}-${Date.now()}`)
-  if (await renameIfThere(folder, trash)) await rm(trash, { recursive: true, force: true })
+  const aside = join(dirname(folder), `${removedPrefix}${basename(folder)}`)
+  if (await renameIfThere(folder, aside)) await rm(aside, { recursive: true, force: true })
 }
 
-export const temporaryPrefix = '.tmp-'
-const trashPrefix = '.trash-'
-
-/** Removes what a killed process left behind in a folder that only this process writes to. */
+/** Tidies up what a killed process left behind in a folder that only this process writes to. */
 export async function removeLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (name.startsWith(temporaryPrefix) || name.startsWith(trashPrefix)) {
-      await rm(join(folder, name), { recursive: true, force: true })
+  const names = await readdir(folder)
+  for (const name of names) {
+    const path = join(folder, name)
+    const replaced = name.startsWith(replacedPrefix) ? name.slice(replacedPrefix.length) : null
+    if (replaced !== null && !names.includes(replaced)) await rename(path, join(folder, replaced))
+    else if (replaced !== null || name.startsWith(temporaryPrefix) || name.startsWith(removedPrefix)) {
+      await rm(path, { recursive: true, force: true })
     }
   }
 }

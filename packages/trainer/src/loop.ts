@@ -7,6 +7,7 @@ import { recordStep } from './records.js'
 import type { Run } from './run.js'
 import { emitProgress, epochOf, isLastStep, timed } from './run.js'
 import { learningRateAt } from './schedule.js'
+import { isStopError } from './signals.js'
 import type { LoopState, SkipReason } from './state.js'
 import { addSums, emptyEvaluation, emptyWindow } from './state.js'
 import { statePrefix, zerosUnder } from './step.js'
@@ -25,10 +26,12 @@ export async function runLoop<B>(run: Run<B>): Promise<LoopEnd> {
     // Signals and timers get their turn even if the step never waits for anything.
     await yieldToEvents()
     if (mustStop(run)) return 'stopped'
-    if (state.phase === 'evaluate') {
-      if (await evaluateBatch(run)) settle(run)
-    } else {
-      await trainMicroBatch(run)
+    try {
+      await doNextWork(run)
+    } catch (error) {
+      // Data that are made on the way may be given the stop's signal; nothing has changed when they unwind.
+      if (run.stop.requested !== null && isStopError(error)) return 'stopped'
+      throw error
     }
     if (state.skippedInARow >= run.options.maxSkippedSteps) return 'diverged'
     if (state.saveDue && state.phase !== 'evaluate') {
@@ -37,6 +40,11 @@ export async function runLoop<B>(run: Run<B>): Promise<LoopEnd> {
     }
   }
   return 'finished'
+}
+
+async function doNextWork<B>(run: Run<B>): Promise<void> {
+  if (run.state.phase !== 'evaluate') await trainMicroBatch(run)
+  else if (await evaluateBatch(run)) settle(run)
 }
 
 function mustStop<B>(run: Run<B>): boolean {

@@ -41,6 +41,11 @@ export class StopRequested extends Error {
   }
 }
 
+/** Whether something was unwound by `StopSource.signal`: our own error, or the AbortError of what was given the signal. */
+export function isStopError(error: unknown): boolean {
+  return error instanceof StopRequested || (error instanceof Error && error.name === 'AbortError')
+}
+
 export function describeStop(reason: StopReason): string {
   switch (reason.kind) {
     case 'signal':

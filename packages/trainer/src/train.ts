@@ -3,7 +3,7 @@ import type { BatchSource } from './batches.js'
 import { TimeBudget } from './budget.js'
 import type { WorkSeconds } from './budget.js'
 import type { Checkpoint, JsonValue, SaveAdapter } from './checkpoint.js'
-import { findNewestCheckpoint } from './checkpoint.js'
+import { findNewestCheckpoint, rotateCheckpoints } from './checkpoint.js'
 import { TrainerError, writeError } from './errors.js'
 import type { RunStatus, TrainerCallbacks } from './events.js'
 import { TrainerEvents } from './events.js'
@@ -24,7 +24,7 @@ import type { SegmentEnd } from './segment.js'
 import { finalWeights, runSegment } from './segment.js'
 import { earlierMeasurements, recordSegment } from './segment-log.js'
 import type { StopReason } from './signals.js'
-import { describeStop, installSignalHandlers, StopRequested, StopSource } from './signals.js'
+import { describeStop, installSignalHandlers, isStopError, StopSource } from './signals.js'
 import type { Evaluation } from './state.js'
 import type { TrainStep } from './step.js'
 
@@ -196,7 +196,7 @@ async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, 
       return afterSegment(request, context, end)
     })
   } catch (error) {
-    if (stop.requested !== null && isStop(error)) return stoppedWhileLoading(context, stop.requested, before)
+    if (stop.requested !== null && isStopError(error)) return stoppedWhileLoading(context, stop.requested, before)
     throw error
   } finally {
     cancelTimer()
@@ -229,11 +229,6 @@ async function resolve<T>(value: Lazy<T>, stop: StopSource, plan: Plan): Promise
   if (typeof value !== 'function') return value
   stop.throwIfRequested()
   return (value as (context: { stop: StopSource; plan: Plan['kind'] }) => Promise<T>)({ stop, plan: plan.kind })
-}
-
-/** What unwinds because of `stop.signal`: our own error, or the AbortError of whatever was given the signal. */
-function isStop(error: unknown): boolean {
-  return error instanceof StopRequested || (error instanceof Error && error.name === 'AbortError')
 }
 
 /** The loop foresees the end of the budget; this is for the phases before it, which only look at `stop`. */
@@ -293,6 +288,8 @@ async function finish<B>(request: TrainRequest<B>, context: TrainContext, last: 
   const weights = await finalWeights(paths, last, events)
   const finalModelHash = await writeFinalModel(paths, weights, request.saveAdapter)
   const { state } = last.saved
+  // A kill between the last checkpoint and its tidying up left this to do.
+  await rotateCheckpoints(paths.results, last.name, state.best?.checkpoint ?? null, context.options.saveTotalLimit)
   const early = state.stoppedEarly ? ' (stopped early)' : ''
   return conclude(context, last, 'finished', `finished after step ${placeOf(last).step}${early}`, finalModelHash)
 }

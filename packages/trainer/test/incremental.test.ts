@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises'
+import { cp, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TrainerError } from '@mirastral/trainer'
 import { describe, expect, it } from 'vitest'
@@ -86,6 +86,21 @@ describe('a finished run', () => {
     const { result } = await runTask(folder)
     expect(result).toMatchObject({ status: 'finished', step: 12 })
     expect((await readFile(path)).equals(before)).toBe(true)
+  })
+})
+
+describe('a run that was killed after its last checkpoint', () => {
+  it('tidies up what that checkpoint made superfluous', async () => {
+    const folder = await temporaryFolder()
+    await runTask(folder, { stopWhen: (e) => e.type === 'progress' && e.step === 10 && e.done === 2 })
+    const results = join(folder, 'results')
+    await cp(join(results, 'checkpoint-10-micro-2'), join(folder, 'partial'), { recursive: true })
+    await runTask(folder)
+    await cp(join(folder, 'partial'), join(results, 'checkpoint-10-micro-2'), { recursive: true })
+    await rm(join(results, 'status.json'))
+    const { result } = await runTask(folder)
+    expect(result.status).toBe('finished')
+    expect(await readdir(results)).not.toContain('checkpoint-10-micro-2')
   })
 })
 

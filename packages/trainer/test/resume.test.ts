@@ -1,13 +1,14 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TrainerEvent } from '@mirastral/trainer'
+import { StopSource } from '@mirastral/trainer'
 import { describe, expect, it } from 'vitest'
-import type { Outcome, RequestChanges } from './support/runs.js'
+import type { Outcome } from './support/runs.js'
 import { outcomeOf, readLines, runTask, temporaryFolder } from './support/runs.js'
 import { makeEvaluation, makePairs } from './support/task.js'
 
 /** 11 rows: two epochs of three steps, the last of which takes three rows. */
-const small = (): RequestChanges => ({
+const small = () => ({
   data: { train: makePairs(11), eval: makeEvaluation(3) },
   options: { saveSteps: 2, evalSteps: 2 },
 })
@@ -63,5 +64,22 @@ describe('a resumed run', () => {
     await runTask(folder)
     const names = (await readdir(join(folder, 'results'))).filter((name) => name.startsWith('checkpoint'))
     expect(names.sort()).toEqual(['checkpoint-12', 'checkpoint-3', 'checkpoint-6', 'checkpoint-9'])
+  })
+
+  it('loses nothing if the stop unwinds the data of the next batch', async () => {
+    const expected = await uninterrupted()
+    const folder = await temporaryFolder()
+    const { data } = small()
+    const stop = new StopSource()
+    const get: typeof data.train.get = (epoch, index) => {
+      if (epoch === 1 && index === 6) stop.request({ kind: 'request', by: 'test' })
+      stop.throwIfRequested()
+      return data.train.get(epoch, index)
+    }
+    const { result } = await runTask(folder, { ...small(), stop, data: { ...data, train: { ...data.train, get } } })
+    expect(result).toMatchObject({ status: 'stopped', step: 4 })
+    expect(result.checkpoint).toMatch(/checkpoint-4-micro-2$/)
+    await runTask(folder, small())
+    expect(await outcomeOf(folder, last)).toEqual(expected)
   })
 })

@@ -39,8 +39,7 @@ export type RequestChanges = Partial<Omit<TrainRequest<PairBatch>, 'outputDir'>>
 
 /** Trains the test task in a folder: 21 training rows (6 steps per epoch, the last of one row), 5 evaluation rows. */
 export async function runTask(folder: string, changes: RequestChanges = {}): Promise<Outcome> {
-  const { stopWhen, ...request } = changes
-  const stop = new StopSource()
+  const { stopWhen, stop = new StopSource(), ...request } = changes
   const events = new TrainerEvents()
   const seen: TrainerEvent[] = []
   events.onAny((event) => {
