@@ -3,7 +3,9 @@ import type { Conversation, Draft } from '../conversation.js'
 
 /** Texts that differ only in white space or in Unicode's composition are the same text. */
 export function canonical(text: string): string {
-  return text.normalize('NFC').replaceAll(/\s+/g, ' ').trim()
+  const composed = text.normalize('NFC')
+  // Most texts have single spaces only, and need not be copied.
+  return (/[^\S ]| {2}/.test(composed) ? composed.replaceAll(/\s+/g, ' ') : composed).trim()
 }
 
 /** 128 bits that are equal for equal conversations, in hexadecimal. */

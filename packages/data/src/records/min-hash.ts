@@ -1,5 +1,4 @@
 import type { Turn } from '../conversation.js'
-import { canonical } from './fingerprint.js'
 
 /** Bins per side of a conversation: 64 estimate a similarity of 0.8 to about 0.05. */
 const BINS = 64
@@ -43,7 +42,7 @@ export function similarity(a: Uint8Array, b: Uint8Array): number {
 
 function minHash(text: string): Uint8Array {
   const minima = new Uint32Array(BINS).fill(EMPTY)
-  const words = wordHashes(canonical(text).toLowerCase())
+  const words = wordHashes(text.normalize('NFC').toLowerCase())
   const last = Math.max(words.length - SHINGLE, 0)
   for (let i = 0; words.length > 0 && i <= last; i++) {
     let hash = 0

@@ -7,6 +7,7 @@ import { encodeSegments } from './encode-segments.js'
 import type { ChatTemplate, RenderOptions } from './chat-template.js'
 import { chooseTemplate } from './choose-template.js'
 import type { TemplateRules } from './choose-template.js'
+import { SpecialTokens } from './special-tokens.js'
 import { TextEncoder } from './text-encoder.js'
 import { readTokenizerFiles, tokenizerError } from './tokenizer-files.js'
 import type { TokenizerFiles } from './tokenizer-files.js'
@@ -49,6 +50,7 @@ export class ChatTokenizer {
   readonly padTokenId: number
   private readonly encoder: TextEncoder
   private readonly files: TokenizerFiles
+  private readonly specials: SpecialTokens
 
   private constructor(
     origin: TokenizerOrigin,
@@ -60,6 +62,7 @@ export class ChatTokenizer {
     this.origin = origin
     this.files = files
     this.encoder = encoder
+    this.specials = new SpecialTokens(encoder.specialTokens.map((token) => token.content))
     this.template = template
     this.hash = hash
     this.bosTokenId = this.idOf(files.config.bos_token)
@@ -113,6 +116,12 @@ export class ChatTokenizer {
   encodeText(text: string): Int32Array {
     const plain = { text, control: false, producedBy: -1, toolCall: false }
     return Int32Array.from(encodeSegments([...this.beginning(), plain], this.encoder, () => false).ids)
+  }
+
+  /** The tokens of a text in which special tokens are written out, as `render` gives it. No token is added. */
+  encodeRendered(written: string): Int32Array {
+    const segments = this.specials.split(written, -1, false)
+    return Int32Array.from(encodeSegments(segments, this.encoder, () => false).ids)
   }
 
   /** The text of tokens. Special tokens are left out unless asked for. */

@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest'
+import { PreTrainedTokenizer } from '@huggingface/transformers'
 import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
 import { fixture, golden } from '../../test/fixtures.js'
 import { TextEncoder } from './text-encoder.js'
 import { readTokenizerFiles } from './tokenizer-files.js'
@@ -16,6 +17,32 @@ async function encoderOf(name: string): Promise<TextEncoder> {
   return TextEncoder.create(await readTokenizerFiles(fixture(`tokenizers/${name}`)))
 }
 
+const piece = fc.oneof(
+  fc.constantFrom(
+    ' ',
+    '  ',
+    '\n',
+    'a',
+    'I',
+    'slept',
+    'badly',
+    "'s",
+    '12',
+    '.',
+    'é',
+    '🙂',
+    '▁',
+    '\t',
+    '-',
+    '!?',
+    'Größe',
+    ': ',
+  ),
+  fc.string({ maxLength: 3 }),
+  fc.string({ unit: 'grapheme', maxLength: 2 }),
+)
+const texts = fc.array(piece, { maxLength: 24 }).map((pieces) => pieces.join(''))
+
 describe('TextEncoder', () => {
   for (const [name, rows] of Object.entries(goldens)) {
     it(`gives the ids of the Python tokenizers library for ${name}`, async () => {
@@ -28,32 +55,28 @@ describe('TextEncoder', () => {
       }
     })
 
+    it(`gives the ids of @huggingface/transformers for ${name} (property)`, async () => {
+      const files = await readTokenizerFiles(fixture(`tokenizers/${name}`))
+      const encoder = await TextEncoder.create(files)
+      const library = new PreTrainedTokenizer(files.rawJson, files.config)
+      const before = files.config.eos_token ?? ''
+      const encode = (text: string): number[] => library.encode(text, { add_special_tokens: false })
+      fc.assert(
+        fc.property(texts, (text) => {
+          fc.pre(!files.json.added_tokens.some(({ content }) => text.includes(content)))
+          expect(encoder.encode(text, true)).toEqual(encode(text))
+          expect(encoder.encode(text, false)).toEqual(encode(before + text).slice(1))
+        }),
+        { numRuns: 300, seed: 10 },
+      )
+    })
+
     it(`cuts ${name}'s texts into words without changing a token`, async () => {
       const encoder = await encoderOf(name)
       expect(encoder.cachesWords).toBe(true)
-      const piece = fc.constantFrom(
-        ' ',
-        '  ',
-        '\n',
-        'a',
-        'I',
-        'slept',
-        'badly',
-        "'s",
-        '12',
-        '.',
-        'é',
-        '🙂',
-        '▁',
-        '\t',
-        '-',
-        '!?',
-        'Größe',
-      )
-      const texts = fc.array(piece, { maxLength: 24 }).map((pieces) => pieces.join(''))
       fc.assert(
         fc.property(texts, fc.boolean(), (text, first) => {
-          expect(encoder.encode(text, first)).toEqual(encoder.encodeUncached(text, first))
+          expect(encoder.encode(text, first)).toEqual(encoder.encodeWhole(text, first))
         }),
         { numRuns: 300, seed: 1 },
       )

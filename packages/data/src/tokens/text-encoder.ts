@@ -1,20 +1,27 @@
 import { randomUUID } from 'node:crypto'
-import type { PreTrainedTokenizer } from '@huggingface/transformers'
-import { specialTokensOf } from './tokenizer-files.js'
-import type { AddedToken, TokenizerFiles } from './tokenizer-files.js'
+import { Bpe } from './bpe.js'
+import { sentencePieceForm, withPrefix } from './sentence-piece.js'
 import { tokenBytesOf, tokenNames } from './token-bytes.js'
 import type { TokenBytes } from './token-bytes.js'
-import { prependsToEverySection, wordPatternOf } from './word-boundaries.js'
+import { specialTokensOf } from './tokenizer-files.js'
+import type { AddedToken, TokenizerFiles } from './tokenizer-files.js'
+import { WordCutter } from './word-cutter.js'
+import { HASH_START, MAX_WORD_LENGTH, WordTable, hashNext } from './word-table.js'
 
-/** Words kept with their tokens: above it the cache starts anew. About 100 bytes each. */
-const MAX_CACHED_WORDS = 200_000
-/** Longer words are rare, and most often unique. UTF-16 units. */
-const MAX_CACHED_WORD_LENGTH = 64
+/** Sections of text kept with their tokens: a conversation is tokenized again where it is shortened. */
+const MAX_SECTIONS = 64
 
 /**
- * Text to token ids, through @huggingface/transformers' tokenizer with two differences: special tokens written in the text
- * are plain text (the template's own are placed by id), and words are looked up before they are tokenized, where the
- * vocabulary proves that words cannot influence each other.
+ * Tokenizes a piece of text. `isStart` says that it begins a section, that is the text after a special token, and `isFirst`
+ * that nothing at all stands before it.
+ */
+type EncodePiece = (piece: string, isStart: boolean, isFirst: boolean) => readonly number[]
+
+/**
+ * Text to token ids. Tokenizers of SentencePiece's kind (Mistral, Llama 2) are read directly, all others go through
+ * @huggingface/transformers. In both ways words are looked up before they are tokenized, where the vocabulary proves that
+ * they cannot influence each other, and special tokens written in the text are plain text: the template's own are placed
+ * by id.
  */
 export class TextEncoder {
   /** The bytes of every token, for aligning tokens with text. */
@@ -24,40 +31,33 @@ export class TextEncoder {
   /** The added tokens that only the template may write. */
   readonly specialTokens: readonly AddedToken[]
   readonly specialIds: ReadonlySet<number>
-  private readonly tokenizer: PreTrainedTokenizer
-  /** Stands before text that does not begin the sequence; random, so that no text contains it. */
-  private readonly sentinel: string
-  private readonly wordPattern: RegExp | null
-  private readonly legacy: boolean
+  private readonly encodePiece: EncodePiece
+  private readonly cutter: WordCutter | null
+  private readonly startsArePrefixed: boolean
   private readonly nfc: boolean
-  private cache = new Map<string, readonly number[]>()
+  private readonly words = new WordTable()
+  private units = new Uint16Array(1 << 12)
+  private readonly sections = new Map<string, readonly number[]>()
 
-  private constructor(tokenizer: PreTrainedTokenizer, sentinel: string, files: TokenizerFiles) {
-    this.tokenizer = tokenizer
-    this.sentinel = sentinel
+  private constructor(files: TokenizerFiles, encodePiece: EncodePiece) {
+    this.encodePiece = encodePiece
     this.bytes = tokenBytesOf(files.json)
     this.vocabSize = vocabSizeOf(files)
     this.specialTokens = specialTokensOf(files)
     this.specialIds = new Set(this.specialTokens.map((token) => token.id))
-    this.wordPattern = wordPatternOf(files.json)
-    this.legacy = prependsToEverySection(files.json)
+    this.cutter = WordCutter.of(files.json)
+    const prefix = sentencePieceForm(files.json)?.prefix
+    this.startsArePrefixed = prefix === 'always' || prefix === 'prepend'
     this.nfc = files.json.normalizer?.type === 'NFC'
   }
 
   static async create(files: TokenizerFiles): Promise<TextEncoder> {
-    const { PreTrainedTokenizer } = await import('@huggingface/transformers')
-    const sentinel = `<|${randomUUID()}|>`
-    const mark = { id: vocabSizeOf(files), content: sentinel, special: true, normalized: false }
-    const special = new Set(specialTokensOf(files).map((token) => token.id))
-    const ordinary = files.json.added_tokens.filter((token) => !special.has(token.id))
-    // AutoTokenizer would ask the network for what a folder lacks; the parsed files are given to the class instead.
-    const tokenizer = new PreTrainedTokenizer({ ...files.rawJson, added_tokens: [...ordinary, mark] }, files.config)
-    return new TextEncoder(tokenizer, sentinel, files)
+    return new TextEncoder(files, sentencePieces(files) ?? (await transformersPieces(files)))
   }
 
   /** True where words are looked up one by one. */
   get cachesWords(): boolean {
-    return this.wordPattern !== null
+    return this.cutter !== null
   }
 
   /** The text as the tokenizer reads it. */
@@ -65,35 +65,91 @@ export class TextEncoder {
     return this.nfc ? text.normalize('NFC') : text
   }
 
-  /** The tokens of a text between special tokens. `first` says that nothing stands before it in the sequence. */
-  encode(text: string, first: boolean): number[] {
-    if (this.wordPattern === null) return this.encodeUncached(text, first)
-    const ids: number[] = []
-    let begins = true
-    for (const [word] of text.matchAll(this.wordPattern)) {
-      const tokens = begins && (first || this.legacy) ? this.encodeUncached(word, first) : this.lookUp(word)
-      for (const id of tokens) ids.push(id)
-      begins = false
-    }
-    return ids
-  }
-
-  private lookUp(word: string): readonly number[] {
-    const known = this.cache.get(word)
+  /** The tokens of a section. `isFirst` says that nothing stands before it in the sequence. */
+  encode(text: string, isFirst: boolean): readonly number[] {
+    if (isFirst) return this.encodeSection(text, true)
+    const known = this.sections.get(text)
     if (known !== undefined) return known
-    // A legacy tokenizer puts the "▁" back that stands for the word's space.
-    const ids = this.encodeUncached(this.legacy ? word.slice(1) : word, false)
-    if (word.length > MAX_CACHED_WORD_LENGTH) return ids
-    if (this.cache.size >= MAX_CACHED_WORDS) this.cache = new Map()
-    // Copied: a slice would keep its whole conversation in memory.
-    this.cache.set(Buffer.from(word, 'utf16le').toString('utf16le'), ids)
+    const ids = this.encodeSection(text, false)
+    if (this.sections.size === MAX_SECTIONS) this.sections.clear()
+    this.sections.set(text, ids)
     return ids
   }
 
-  /** The same without looking anything up. */
-  encodeUncached(text: string, first: boolean): number[] {
-    const ids = this.tokenizer.encode(first ? text : this.sentinel + text, { add_special_tokens: false })
-    return first ? ids : ids.slice(1)
+  /** The same without cutting the text or looking anything up. */
+  encodeWhole(text: string, isFirst: boolean): readonly number[] {
+    return text === '' ? [] : this.encodePiece(text, true, isFirst)
+  }
+
+  private encodeSection(text: string, isFirst: boolean): readonly number[] {
+    const { cutter } = this
+    if (cutter === null || text === '') return this.encodeWhole(text, isFirst)
+    const { length } = text
+    const units = this.unitsOf(text)
+    const ids: number[] = []
+    let start = 0
+    let hash = HASH_START
+    for (let i = 0; i < length; i++) {
+      if (i > 0 && cutter.cutsBefore(units, length, i)) {
+        this.appendWord(text, start, i, hash, isFirst, ids)
+        start = i
+        hash = HASH_START
+      }
+      hash = hashNext(hash, units[i])
+    }
+    this.appendWord(text, start, text.length, hash, isFirst, ids)
+    return ids
+  }
+
+  /** The text in an array, which is read several times as fast as a string that was put together of others. */
+  private unitsOf(text: string): Uint16Array {
+    if (text.length > this.units.length) this.units = new Uint16Array(text.length * 2)
+    Buffer.from(this.units.buffer).write(text, 'utf16le')
+    return this.units
+  }
+
+  private appendWord(text: string, start: number, end: number, hash: number, isFirst: boolean, ids: number[]): void {
+    // The word that begins a section may get a prefix that the same word elsewhere does not.
+    const isOwn = start === 0 && (isFirst || this.startsArePrefixed)
+    const known = isOwn ? -1 : this.words.find(this.units, start, end, hash)
+    if (known >= 0) {
+      this.words.appendIds(known, ids)
+      return
+    }
+    const word = text.slice(start, end)
+    const found = this.encodePiece(word, start === 0, isFirst)
+    for (const id of found) ids.push(id)
+    if (!isOwn && word.length <= MAX_WORD_LENGTH) this.words.add(word, hash, found)
+  }
+}
+
+/** Null for tokenizers of another kind. */
+function sentencePieces(files: TokenizerFiles): EncodePiece | null {
+  const form = sentencePieceForm(files.json)
+  const special = new Set(specialTokensOf(files).map((token) => token.id))
+  if (form === null || files.json.added_tokens.some((token) => !special.has(token.id))) return null
+  const bpe = new Bpe(files.json)
+  return (piece, isStart, isFirst) => {
+    const written = withPrefix(piece, form.prefix, isStart, isFirst)
+    return form.splitsSpaces ? written.split(/(?=▁)/).flatMap((part) => bpe.encode(part)) : bpe.encode(written)
+  }
+}
+
+/**
+ * Through the library, which is made without the special tokens, so that it does not find them in texts. A sentinel that
+ * no text contains stands for what is before a section.
+ */
+async function transformersPieces(files: TokenizerFiles): Promise<EncodePiece> {
+  const { PreTrainedTokenizer } = await import('@huggingface/transformers')
+  const sentinel = `<|${randomUUID()}|>`
+  const mark = { id: vocabSizeOf(files), content: sentinel, special: true, normalized: false }
+  const special = new Set(specialTokensOf(files).map((token) => token.id))
+  const ordinary = files.json.added_tokens.filter((token) => !special.has(token.id))
+  // AutoTokenizer would ask the network for what a folder lacks; the parsed files are given to the class instead.
+  const tokenizer = new PreTrainedTokenizer({ ...files.rawJson, added_tokens: [...ordinary, mark] }, files.config)
+  return (piece, isStart, isFirst) => {
+    const ids = tokenizer.encode(isFirst && isStart ? piece : sentinel + piece, { add_special_tokens: false })
+    return isFirst && isStart ? ids : ids.slice(1)
   }
 }
 
