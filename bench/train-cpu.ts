@@ -31,11 +31,7 @@ interface Measured {
 async function ours(batch: number, weights: string, checkpointing: string): Promise<Measured> {
   const args = { model: folder, batch, weights, checkpointing, threads, steps }
   const flags = Object.entries(args).map(([name, value]) => `--${name}=${value}`)
-  const { stdout } = await run(
-    process.execPath,
-    ['--no-warnings', '--loader', 'ts-node/esm', 'train-cpu-variant.ts', ...flags],
-    { cwd: here('.') },
-  )
+  const { stdout } = await run(process.execPath, ['train-cpu-variant.mjs', ...flags], { cwd: here('.') })
   return JSON.parse(stdout) as Measured
 }
 
@@ -79,7 +75,7 @@ for (const batch of values.quick ? [1] : [1, 4]) {
   if (typeof torch === 'string') console.log(torch)
   const reference = typeof torch === 'string' ? undefined : torch
   if (reference) console.log(row('PyTorch + PEFT, f32', batch, reference))
-  for (const weights of ['dense', 'nf4']) {
+  for (const weights of ['dense', 'nf4-dense', 'nf4']) {
     for (const checkpointing of ['none', 'full']) {
       const measured = await ours(batch, weights, checkpointing)
       console.log(row(`${weights}${checkpointing === 'full' ? ' + checkpointing' : ''}`, batch, measured, reference))
