@@ -1,7 +1,7 @@
 import { MessageChannel } from 'node:worker_threads'
 import { dequantizeNf4, type Nf4Tensor } from '@mirastral/quant'
-import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type * as OrtModule from 'onnxruntime-node'
+import type { InferenceSession, Tensor } from 'onnxruntime-node'
 import { BackendUnavailableError, EngineError, internal } from '../../errors.js'
 import { bf16Value, f16Value } from '../../numerics.js'
 import type { Program, ProgramUpdate } from '../../ir/program.js'
