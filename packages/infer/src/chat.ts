@@ -3,7 +3,7 @@ import { InferError } from './errors.js'
 import { fitHistory } from './history.js'
 import { profilePrompt } from './profile/profile-prompt.js'
 import type { ProfileEntry } from './profile/profile-store.js'
-import { reply } from './reply.js'
+import { answerTokens, reply } from './reply.js'
 import type { ChatEvent, ReplyLimits } from './reply.js'
 import type { GenerationOptions, TextGenerator } from './text-generator.js'
 import type { ChatTool } from './tools.js'
@@ -29,7 +29,6 @@ export interface ChatOptions {
 }
 
 const defaultProfileTokens = 256
-const defaultAnswerTokens = 512
 /** How much of the window stays after a summary, so that not every message makes a new one. */
 const keptAfterSummary = 0.6
 
@@ -130,8 +129,7 @@ export class Chat {
     if (summarize === undefined) return
     const modelTools = tools.map(({ tool }) => tool)
     const countTokens = (some: readonly Turn[]): number => generator.countTokens(some, modelTools)
-    const answerTokens = generation?.maxNewTokens ?? Math.min(defaultAnswerTokens, generator.contextLength >> 2)
-    const room = generator.contextLength - answerTokens
+    const room = generator.contextLength - answerTokens(generator, generation)
     if (countTokens(this.#prompt(turns)) <= room) return
     const { dropped } = fitHistory(this.#prompt(turns), { maxTokens: Math.floor(room * keptAfterSummary), countTokens })
     this.#summary = await summarize(dropped, this.#summary, signal)

@@ -39,8 +39,13 @@ export interface ReplyOptions {
 const defaultLimits: ReplyLimits = { toolRounds: 4, callsPerRound: 8 }
 const defaultEmptyReply = 'I am here, but I did not find the right words just now. Could you say that in another way?'
 
-/** Tokens that are kept free for the answer when the request does not say how many it may take. */
+/** An answer of a conversation is not longer unless the options say so. */
 const defaultAnswerTokens = 512
+
+/** The tokens that are kept free for an answer, and that it takes at most. */
+export function answerTokens(generator: TextGenerator, generation: GenerationOptions = {}): number {
+  return generation.maxNewTokens ?? Math.max(1, Math.min(defaultAnswerTokens, generator.contextLength >> 2))
+}
 
 /**
  * The reply to the newest message of a conversation: text as it comes, tool calls and their results, and at the end the
@@ -95,15 +100,15 @@ class ReplyRun {
   async *generate(turns: readonly Turn[], toolChoice: ToolChoice): AsyncGenerator<ChatEvent, Step, void> {
     const { generator, generation = {}, signal } = this.#options
     const tools = toolChoice === 'none' ? [] : [...this.#tools.values()].map(({ tool }) => tool)
-    const answerTokens = generation.maxNewTokens ?? Math.min(defaultAnswerTokens, generator.contextLength >> 2)
+    const maxNewTokens = answerTokens(generator, generation)
     const { turns: messages } = fitHistory([...turns, ...this.#added], {
-      maxTokens: Math.max(1, generator.contextLength - answerTokens),
+      maxTokens: Math.max(1, generator.contextLength - maxNewTokens),
       countTokens: (some) => generator.countTokens(some, tools),
     })
     const reader = new ToolCallReader(generator.toolCallMarker)
     let said = ''
     let reason: FinishReason = 'stop'
-    const request = { ...generation, messages, ...(tools.length > 0 ? { tools, toolChoice } : {}) }
+    const request = { ...generation, messages, maxNewTokens, ...(tools.length > 0 ? { tools, toolChoice } : {}) }
     for await (const event of generator.generate(request, signal)) {
       if (event.type === 'notice') yield* this.#notice(event.notice)
       else if (event.type === 'finish') {

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Hono } from 'hono'
 import { InferError } from '../errors.js'
+import { techniquePrompt, techniquePrompts } from '../prompts/index.js'
 import { ProfileStore } from '../profile/profile-store.js'
 import type { AppEnv, AppServices } from '../server/app.js'
 import { jsonLog } from '../server/log.js'
@@ -94,16 +95,34 @@ async function pageRoutes(
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<Pick<ServeOptions, 'routes'>> {
   if (options.page === 'off') return {}
-  const file = options['system-prompt']
   const profile = await openProfile(options.profile, env.MIRASTRAL_PROFILE_PASSPHRASE)
   const page: ChatPageOptions = {
     assets: await loadPageAssets(),
     generator,
-    ...(file === undefined ? {} : { systemPrompt: (await readOption('system-prompt', file)).trim() }),
+    systemPrompt: await systemPromptOf(options, generator),
+    generation: {
+      temperature: options.temperature,
+      topP: options['top-p'],
+      ...(options['max-new-tokens'] === undefined ? {} : { maxNewTokens: options['max-new-tokens'] }),
+    },
     ...(profile === undefined ? {} : { profile }),
     ...(options.title === undefined ? {} : { title: options.title }),
   }
   return { routes: (app: Hono<AppEnv>, services: AppServices) => chatPageRoutes(app, services, page) }
+}
+
+/** The techniques as far as they leave most of the context window to the conversation, or what the person wrote. */
+async function systemPromptOf(options: ServeCommandOptions, generator: TextGenerator): Promise<string> {
+  const file = options['system-prompt']
+  if (file !== undefined) return (await readOption('system-prompt', file)).trim()
+  const techniques = techniquePrompts().flatMap(({ id, place }) => (place === 'chosen' ? [id] : []))
+  const room = generator.contextLength / 3
+  const fits = (content: string): boolean =>
+    generator.countTokens([
+      { role: 'system', content },
+      { role: 'user', content: '' },
+    ]) <= room
+  return [techniquePrompt(techniques), techniquePrompt([])].find(fits) ?? ''
 }
 
 async function openProfile(

@@ -10,13 +10,15 @@ describe('readServeOptions', () => {
       port: 0,
       guard: 'on',
       page: 'on',
+      temperature: 0.7,
+      'top-p': 0.95,
       concurrency: 2,
     })
     expect(readServeOptions(['--help'])).toBe('help')
   })
 
   it('mentions every option in its help', () => {
-    for (const name of 'model adapter generator model-id quantization context threads host port api-key-file guard country system-prompt profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
+    for (const name of 'model adapter generator model-id quantization context threads host port api-key-file guard country system-prompt temperature top-p max-new-tokens profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
   })
 
   it('names everything that is wrong at once', () => {

@@ -22,6 +22,9 @@ const schema = z
     guard: z.enum(['on', 'off']).default('on'),
     country: z.string().regex(/^[A-Za-z]{2}$/, 'must be two letters, as in DE or US').optional(), // prettier-ignore
     'system-prompt': z.string().min(1).optional(),
+    temperature: number.min(0).max(2).default(0.7),
+    'top-p': number.gt(0).max(1).default(0.95),
+    'max-new-tokens': count.optional(),
     profile: z.string().min(1).optional(),
     page: z.enum(['on', 'off']).default('on'),
     title: z.string().min(1).max(80).optional(),
@@ -56,7 +59,9 @@ Serves a model as an OpenAI-compatible API, with a chat page. Ctrl-C stops it wh
   --api-key-file FILE          one key in each line; or the variable MIRASTRAL_API_KEY
   --guard on|off               the safety guard (default: on)
   --country XX                 whose crisis lines are named (default: international ones)
-  --system-prompt FILE         the system prompt of the chat page
+  --system-prompt FILE         the system prompt of the chat page (default: techniques of supportive conversation)
+  --temperature 0.7 --top-p 0.95 --max-new-tokens 512
+                               how the chat page's answers are drawn; API clients say it themselves
   --profile FILE               keeps what the person agrees to, encrypted with the passphrase in the variable
                                MIRASTRAL_PROFILE_PASSPHRASE
   --page on|off                the chat page (default: on)
