@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { mkdtemp, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { initializeAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
+import { loadModel, writeRandomModel } from '@mirastral/models'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, it } from 'vitest'
 
@@ -50,6 +52,36 @@ async function serveEcho(args: string[] = [], env: Record<string, string> = {}) 
   const [, url] = await run.says(/(http:\/\/[^/]+)\/v1/)
   const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: env.MIRASTRAL_API_KEY ?? 'none', maxRetries: 0 })
   return { ...run, url, client }
+}
+
+/** A small random Mistral with the tokenizer of the examples, and an adapter for it. */
+async function randomModel(): Promise<{ model: string; adapter: string }> {
+  const folder = await mkdtemp(join(tmpdir(), 'serve-'))
+  const model = join(folder, 'random')
+  const config = {
+    architectures: ['MistralForCausalLM'],
+    model_type: 'mistral',
+    vocab_size: 2048,
+    hidden_size: 64,
+    intermediate_size: 128,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    max_position_embeddings: 512,
+    sliding_window: null,
+    initializer_range: 0.3,
+    bos_token_id: 1,
+    eos_token_id: 2,
+  }
+  await writeRandomModel(model, config, { seed: 5 })
+  await cp(fileURLToPath(new URL('../../../examples/tokenizer', import.meta.url)), model, { recursive: true })
+  const loaded = await loadModel(model)
+  const options = { r: 4, targetModules: ['q_proj'], taskType: 'CAUSAL_LM' as const, baseModelNameOrPath: model }
+  const plan = planLora(parseLoraConfig(options), modulesOfModel(loaded.architecture.parameters(loaded.config)))
+  const { tensors } = await initializeAdapter(plan, { seed: 1 })
+  await saveAdapter(join(folder, 'adapter'), { plan, tensors })
+  await loaded.weights.close()
+  return { model, adapter: join(folder, 'adapter') }
 }
 
 describe('mirastral serve', () => {
@@ -106,6 +138,46 @@ describe('mirastral serve', () => {
     expect(await (await fetch(`${second.url}/api/profile`, { headers })).json()).toMatchObject({
       entries: [{ text: 'sleep' }],
     })
+  })
+
+  it('serves a model with an adapter: text, a schema and a forced tool call, each repeatable', async () => {
+    const { model, adapter } = await randomModel()
+    const run = mirastral(['serve', '--model', model, '--adapter', adapter, '--port', '0', '--page', 'off'])
+    const [, url] = await run.says(/(http:\/\/[^/]+)\/v1/)
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 })
+    const [{ id }] = (await client.models.list()).data
+    expect(id).toBe('random')
+    const common = {
+      model: id,
+      messages: [{ role: 'user' as const, content: 'How are you? 🙂' }],
+      seed: 3,
+      max_tokens: 40,
+    }
+    const first = await client.chat.completions.create(common)
+    const stream = client.chat.completions.stream({ ...common, stream_options: { include_usage: true } })
+    expect((await stream.finalChatCompletion()).choices[0].message.content).toBe(first.choices[0].message.content)
+    expect(first.usage?.completion_tokens).toBeGreaterThan(0)
+
+    const schema = { type: 'object', properties: { n: { type: 'integer', minimum: 1, maximum: 9 } }, required: ['n'] }
+    const json = await client.chat.completions.create({
+      ...common,
+      response_format: { type: 'json_schema', json_schema: { name: 'n', schema } },
+    })
+    const { n } = JSON.parse(json.choices[0].message.content ?? '') as { n: number }
+    expect(n).toBeGreaterThanOrEqual(1)
+    expect(n).toBeLessThanOrEqual(9)
+    const called = await client.chat.completions.create({
+      ...common,
+      tools: [{ type: 'function', function: { name: 'pick', parameters: schema } }],
+      tool_choice: 'required',
+      parallel_tool_calls: false,
+    })
+    const [call] = called.choices[0].message.tool_calls ?? []
+    expect(call.type === 'function' ? call.function.name : '').toBe('pick')
+    const long = { ...common, messages: [{ role: 'user' as const, content: 'word '.repeat(600) }] }
+    await expect(client.chat.completions.create(long)).rejects.toMatchObject({ code: 'context_length_exceeded' })
+    run.child.kill('SIGTERM')
+    expect(await run.ended).toBe(0)
   })
 
   it('ends with one line and exit code 2 when the command line is wrong', async () => {
