@@ -39,8 +39,8 @@ function convert(from: Dtype, bytes: Uint8Array<ArrayBuffer>, to: StorageDtype):
   return to === 'bfloat16' ? f32ToBf16(values) : f32ToF16(values)
 }
 
-/** Below this many elements in all, starting threads takes longer than quantizing. */
-const worthThreads = 2 ** 25
+/** Below this many elements in all (about a second of work) threads save little, and their memory stays with the process. */
+const worthThreads = 2 ** 29
 
 /** Quantizes stored layers with all cores. Its threads and their memory are given back once every layer has had its turn. */
 class LayerQuantizer {

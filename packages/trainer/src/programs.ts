@@ -2,20 +2,15 @@ import type { Program, Value } from '@mirastral/engine'
 import {
   add,
   adamwStep,
-  div,
   f32,
   full,
   grad,
   Graph,
-  greater,
   i32,
   linearCrossEntropy,
-  mul,
-  maximum,
   reshape,
   scale,
-  select,
-  sqrt,
+  sizeOf,
   sum,
   sumSquares,
 } from '@mirastral/engine'
@@ -121,63 +116,73 @@ export interface OptimizerOptions {
   readonly beta2: number
   readonly eps: number
   readonly weightDecay: number
-  /** Gradients are clipped to this global norm; 0 turns clipping off. */
-  readonly maxGradNorm: number
   /** LoRA+ (arXiv 2402.12354): the rate of B matrices is the learning rate times this. */
   readonly loraplusLrRatio: number | null
-}
-
-/** The largest float32: a norm above it, or none, is not finite. */
-const MAX_F32 = 3.4028234663852886e38
-
-/** PyTorch's `clip_grad_norm_`: min(1, maxNorm / (norm + 1e-6)). */
-function clipFactor(norm: Value, maxNorm: number): Value {
-  const limit = full(norm.graph, f32(), maxNorm)
-  const ratio = div(limit, scale(norm, 1, 1e-6))
-  return scale(maximum(scale(ratio, -1), full(norm.graph, f32(), -1)), -1)
 }
 
 /** Transformers' rule for parameters without weight decay: biases and norms (LoRA matrices decay). */
 const NO_DECAY = /bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)/i
 
+/** `squares`: the sum of the squares of all accumulated gradients. */
+export function gradientSquaresProgram(model: TrainableModel): Program {
+  const g = new Graph('gradient squares')
+  const gradients = [...model.trained].map(([key, shape]) => stateOf(g, statePrefix.gradient, key, shape))
+  g.output(
+    'squares',
+    gradients.map(sumSquares).reduce((a, b) => add(a, b)),
+  )
+  return g.build()
+}
+
+/** Elements that one update program replaces: new values exist beside the old ones while it runs. */
+const ELEMENTS_PER_UPDATE = 2 ** 20
+
 /**
- * One optimizer step: divides the accumulated gradients by the trained tokens, clips their global norm, applies AdamW
- * and sets the accumulators to zero. Outputs `gradNorm`, before clipping. If it is not finite, weights and moments keep
- * their values.
+ * One optimizer step as a few programs, each for a part of the trained tensors: AdamW on the accumulated gradients times
+ * `gradScale` (clipping, and the division by the trained tokens), and accumulators set to zero.
  */
-export function optimizerProgram(model: TrainableModel, options: OptimizerOptions): Program {
+export function updatePrograms(model: TrainableModel, options: OptimizerOptions): Program[] {
+  const parts: [string, readonly number[]][][] = []
+  let elements = Infinity
+  for (const entry of model.trained) {
+    elements += sizeOf(entry[1])
+    if (elements > ELEMENTS_PER_UPDATE) {
+      parts.push([])
+      elements = sizeOf(entry[1])
+    }
+    parts[parts.length - 1].push(entry)
+  }
+  return parts.map((part) => updateProgram(part, options))
+}
+
+function updateProgram(trained: readonly [string, readonly number[]][], options: OptimizerOptions): Program {
+  const { beta1, beta2, eps, weightDecay, loraplusLrRatio } = options
   const g = new Graph('update')
   const scalar = (name: string): Value => g.input(name, f32())
-  const [learningRate, bias1, bias2, inverseTokens] = ['learningRate', 'bias1', 'bias2', 'inverseTokens'].map(scalar)
-  const trained = [...model.trained]
-  const gradients = trained.map(([key, shape]) => stateOf(g, statePrefix.gradient, key, shape))
-  const squares = gradients.map(sumSquares).reduce((a, b) => add(a, b))
-  const gradNorm = mul(sqrt(squares), inverseTokens)
-  const finite = greater(full(g, f32(), MAX_F32), gradNorm)
-  const gradScale =
-    options.maxGradNorm > 0 ? mul(inverseTokens, clipFactor(gradNorm, options.maxGradNorm)) : inverseTokens
-  const rateOfB = options.loraplusLrRatio === null ? learningRate : scale(learningRate, options.loraplusLrRatio)
-  trained.forEach(([key, shape], i) => {
+  const [learningRate, bias1, bias2, gradScale] = ['learningRate', 'bias1', 'bias2', 'gradScale'].map(scalar)
+  const rateOfB = loraplusLrRatio === null ? learningRate : scale(learningRate, loraplusLrRatio)
+  for (const [key, shape] of trained) {
+    const state = (prefix: string): Value => stateOf(g, prefix, key, shape)
     const before = {
-      parameter: stateOf(g, statePrefix.adapter, key, shape),
-      firstMoment: stateOf(g, statePrefix.firstMoment, key, shape),
-      secondMoment: stateOf(g, statePrefix.secondMoment, key, shape),
+      parameter: state(statePrefix.adapter),
+      gradient: state(statePrefix.gradient),
+      firstMoment: state(statePrefix.firstMoment),
+      secondMoment: state(statePrefix.secondMoment),
     }
-    const rate = key.endsWith('lora_B.weight') ? rateOfB : learningRate
     const after = adamwStep(
-      { ...before, gradient: gradients[i], learningRate: rate, bias1, bias2, gradScale },
       {
-        beta1: options.beta1,
-        beta2: options.beta2,
-        eps: options.eps,
-        weightDecay: NO_DECAY.test(key) ? 0 : options.weightDecay,
+        ...before,
+        learningRate: key.endsWith('lora_B.weight') ? rateOfB : learningRate,
+        bias1,
+        bias2,
+        gradScale,
       },
+      { beta1, beta2, eps, weightDecay: NO_DECAY.test(key) ? 0 : weightDecay },
     )
-    g.update(before.parameter, select(finite, after.parameter, before.parameter))
-    g.update(before.firstMoment, select(finite, after.firstMoment, before.firstMoment))
-    g.update(before.secondMoment, select(finite, after.secondMoment, before.secondMoment))
-    g.update(gradients[i], full(g, f32(...shape), 0))
-  })
-  g.output('gradNorm', gradNorm)
+    g.update(before.parameter, after.parameter)
+    g.update(before.firstMoment, after.firstMoment)
+    g.update(before.secondMoment, after.secondMoment)
+    g.update(before.gradient, full(g, f32(...shape), 0))
+  }
   return g.build()
 }

@@ -1,5 +1,5 @@
 import type { Batch } from '@mirastral/data'
-import type { Backend, Executable, Session } from '@mirastral/engine'
+import type { Backend, Executable, Program, Session } from '@mirastral/engine'
 import { f32, sizeOf } from '@mirastral/engine'
 import type { InitialAdapter } from '@mirastral/lora'
 import { adapterTensors, subtractedName, withLora } from '@mirastral/lora'
@@ -8,7 +8,7 @@ import { bindConstants, forwardContext } from '@mirastral/models'
 import { TrainerError } from './errors.js'
 import { uniformNoise } from './noise.js'
 import type { TrainingOptions } from './options.js'
-import { evaluationProgram, microStepProgram, optimizerProgram } from './programs.js'
+import { evaluationProgram, gradientSquaresProgram, microStepProgram, updatePrograms } from './programs.js'
 import type { ForwardOptions, TrainableModel } from './programs.js'
 import type { DeviceState, TrainStep } from './step.js'
 import { statePrefix } from './step.js'
@@ -40,7 +40,7 @@ class EngineTrainStep implements TrainStep<Batch> {
   private readonly micro = new Map<string, Executable>()
   private readonly evaluation = new Map<string, Executable>()
   private readonly bound = new Set<string>()
-  private optimizer: Executable | null = null
+  private optimizer: { squares: Executable; updates: Executable[] } | null = null
 
   constructor(
     private readonly session: Session,
@@ -131,24 +131,43 @@ class EngineTrainStep implements TrainStep<Batch> {
 
   async update(o: { learningRate: number; step: number; tokens: number }): Promise<{ gradNorm: number }> {
     const { options } = this.request
-    this.optimizer ??= await this.session.compile(
-      optimizerProgram(this.model, {
-        beta1: options.adamBeta1,
-        beta2: options.adamBeta2,
-        eps: options.adamEpsilon,
-        weightDecay: options.weightDecay,
-        maxGradNorm: options.maxGradNorm,
-        loraplusLrRatio: options.loraplusLrRatio,
-      }),
-      { releaseMemory: true },
-    )
-    const { gradNorm } = await this.optimizer.run({
+    this.optimizer ??= await this.compileOptimizer()
+    const { squares } = await this.optimizer.squares.run({})
+    const gradNorm = Math.sqrt(squares[0]) / o.tokens
+    if (!Number.isFinite(gradNorm)) {
+      await this.clearGradients()
+      return { gradNorm }
+    }
+    const scalars = {
       learningRate: Float32Array.of(o.learningRate),
       bias1: Float32Array.of(1 - options.adamBeta1 ** o.step),
       bias2: Float32Array.of(1 - options.adamBeta2 ** o.step),
-      inverseTokens: Float32Array.of(1 / Math.max(1, o.tokens)),
+      gradScale: Float32Array.of(clipFactor(gradNorm, options.maxGradNorm) / o.tokens),
+    }
+    for (const program of this.optimizer.updates) await program.run(scalars)
+    return { gradNorm }
+  }
+
+  private async compileOptimizer(): Promise<{ squares: Executable; updates: Executable[] }> {
+    const { options } = this.request
+    const compile = (program: Program): Promise<Executable> => this.session.compile(program, { releaseMemory: true })
+    const updates: Executable[] = []
+    const programs = updatePrograms(this.model, {
+      beta1: options.adamBeta1,
+      beta2: options.adamBeta2,
+      eps: options.adamEpsilon,
+      weightDecay: options.weightDecay,
+      loraplusLrRatio: options.loraplusLrRatio,
     })
-    return { gradNorm: gradNorm[0] }
+    for (const program of programs) updates.push(await compile(program))
+    return { squares: await compile(gradientSquaresProgram(this.model)), updates }
+  }
+
+  private async clearGradients(): Promise<void> {
+    for (const [key, shape] of this.model.trained) {
+      const data = new Float32Array(sizeOf(shape))
+      await this.session.bind(`${statePrefix.gradient}${key}`, { type: f32(...shape), data }, { transfer: true })
+    }
   }
 
   async evaluate(batch: Batch): Promise<{ lossSum: number; tokens: number; correct: number }> {
@@ -183,3 +202,6 @@ export const inputsOf = ({ inputIds, targets, positions, segmentIds }: Batch) =>
   positions,
   segmentIds,
 })
+
+/** PyTorch's `clip_grad_norm_`: min(1, maxNorm / (norm + 1e-6)); 0 turns clipping off. */
+const clipFactor = (norm: number, maxNorm: number): number => (maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1)
