@@ -66,15 +66,28 @@ function fillEmptyBins(minima: Uint32Array): void {
   }
 }
 
-/** One hash (FNV-1a) per run of letters and digits. */
+/** One hash (FNV-1a) per run of letters and digits; characters beyond the basic plane count as such. */
 function wordHashes(text: string): number[] {
   const hashes: number[] = []
-  for (const [word] of text.matchAll(/[\p{L}\p{N}]+/gu)) {
-    let hash = 0x811c9dc5
-    for (let i = 0; i < word.length; i++) hash = Math.imul(hash ^ word.charCodeAt(i), 0x01000193)
-    hashes.push(hash)
+  let hash = 0
+  let isInside = false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (isWordCharacter(code)) {
+      hash = Math.imul((isInside ? hash : 0x811c9dc5) ^ code, 0x01000193)
+      isInside = true
+    } else if (isInside) {
+      hashes.push(hash)
+      isInside = false
+    }
   }
+  if (isInside) hashes.push(hash)
   return hashes
+}
+
+function isWordCharacter(code: number): boolean {
+  if (code < 128) return (code >= 0x61 && code <= 0x7a) || (code >= 0x30 && code <= 0x39)
+  return (code >= 0xd800 && code <= 0xdfff) || /[\p{L}\p{N}]/u.test(String.fromCharCode(code))
 }
 
 /** MurmurHash3's last step. */

@@ -1,5 +1,4 @@
 import { resolve } from 'node:path'
-import { IGNORE_INDEX } from '../conversation.js'
 import type { Conversation, TokenizedExample, Turn } from '../conversation.js'
 import { joinSegments } from './segments.js'
 import type { Segment } from './segments.js'
@@ -95,7 +94,7 @@ export class ChatTokenizer {
   /** The tokens to generate an answer from: the same rendering as in training. */
   encodePrompt(turns: readonly Turn[], options: Pick<RenderOptions, 'tools'> = {}): Int32Array {
     const segments = this.template.render(turns, { ...options, addGenerationPrompt: true })
-    return Int32Array.from(encodeSegments(segments, this.encoder, () => false).ids)
+    return encodeSegments(segments, this.encoder, () => false).inputIds
   }
 
   /**
@@ -103,25 +102,19 @@ export class ChatTokenizer {
    * elsewhere. Not truncated: see `fitToLength`.
    */
   encodeConversation(conversation: Conversation, options: MaskOptions = {}): TokenizedExample {
-    const { ids, trained } = encodeSegments(
-      this.segmentsOf(conversation),
-      this.encoder,
-      trainedSegments(conversation, options),
-    )
-    const inputIds = Int32Array.from(ids)
-    return { inputIds, labels: inputIds.map((id, i) => (trained[i] ? id : IGNORE_INDEX)) }
+    return encodeSegments(this.segmentsOf(conversation), this.encoder, trainedSegments(conversation, options))
   }
 
   /** A plain text to continue, without a template: the beginning-of-sequence token and the text's tokens. */
   encodeText(text: string): Int32Array {
     const plain = { text, control: false, producedBy: -1, toolCall: false }
-    return Int32Array.from(encodeSegments([...this.beginning(), plain], this.encoder, () => false).ids)
+    return encodeSegments([...this.beginning(), plain], this.encoder, () => false).inputIds
   }
 
   /** The tokens of a text in which special tokens are written out, as `render` gives it. No token is added. */
   encodeRendered(written: string): Int32Array {
     const segments = this.specials.split(written, -1, false)
-    return Int32Array.from(encodeSegments(segments, this.encoder, () => false).ids)
+    return encodeSegments(segments, this.encoder, () => false).inputIds
   }
 
   /** The text of tokens. Special tokens are left out unless asked for. */

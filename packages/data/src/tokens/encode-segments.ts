@@ -1,13 +1,15 @@
+import { IGNORE_INDEX } from '../conversation.js'
+import type { TokenizedExample } from '../conversation.js'
+import type { Segment } from './segments.js'
+import type { TextEncoder } from './text-encoder.js'
 import type { TokenBytes } from './token-bytes.js'
 import { tokenizerError } from './tokenizer-files.js'
 import type { AddedToken } from './tokenizer-files.js'
-import type { Segment } from './segments.js'
-import type { TextEncoder } from './text-encoder.js'
 
-/** Tokens, and for each whether it is trained on. */
-export interface EncodedSegments {
-  ids: number[]
-  trained: boolean[]
+/** Some tokens in a row, and whether they are trained on: all, none, or each as its flag says. */
+interface Part {
+  ids: Int32Array
+  trained: boolean | readonly boolean[]
 }
 
 /**
@@ -19,13 +21,13 @@ export function encodeSegments(
   segments: readonly Segment[],
   encoder: TextEncoder,
   isTrained: (segment: Segment) => boolean,
-): EncodedSegments {
-  const specials = new Map(encoder.specialTokens.map((token) => [token.content, token]))
-  const out: EncodedSegments = { ids: [], trained: [] }
+): TokenizedExample {
+  const parts: Part[] = []
   let section: Segment[] = []
   let previous: AddedToken | undefined
-  const flush = (next?: AddedToken): void => {
-    encodeSection(trimmed(section, previous?.rstrip === true, next?.lstrip === true), encoder, isTrained, out)
+  const endSection = (next?: AddedToken): void => {
+    const written = trimmed(section, previous?.rstrip === true, next?.lstrip === true).filter(({ text }) => text !== '')
+    if (written.length > 0) parts.push(encodeSection(written, encoder, isTrained, parts.length === 0))
     section = []
   }
   for (const segment of segments) {
@@ -33,17 +35,30 @@ export function encodeSegments(
       section.push(segment)
       continue
     }
-    const token = specials.get(segment.text)
+    const token = encoder.special(segment.text)
     if (token === undefined) {
       throw tokenizerError(`the vocabulary has no special token ${segment.text}, which the chat template writes`)
     }
-    flush(token)
-    out.ids.push(token.id)
-    out.trained.push(isTrained(segment))
+    endSection(token)
+    parts.push({ ids: Int32Array.of(token.id), trained: isTrained(segment) })
     previous = token
   }
-  flush()
-  return out
+  endSection()
+  return joined(parts)
+}
+
+function joined(parts: readonly Part[]): TokenizedExample {
+  const length = parts.reduce((sum, { ids }) => sum + ids.length, 0)
+  const inputIds = new Int32Array(length)
+  const labels = new Int32Array(length).fill(IGNORE_INDEX)
+  let at = 0
+  for (const { ids, trained } of parts) {
+    inputIds.set(ids, at)
+    if (trained === true) labels.set(ids, at)
+    else if (trained !== false) trained.forEach((flag, i) => (labels[at + i] = flag ? ids[i] : IGNORE_INDEX))
+    at += ids.length
+  }
+  return { inputIds, labels }
 }
 
 /** Some special tokens swallow the white space beside them (`lstrip`, `rstrip` in tokenizer.json). */
@@ -65,47 +80,40 @@ function encodeSection(
   section: readonly Segment[],
   encoder: TextEncoder,
   isTrained: (segment: Segment) => boolean,
-  out: EncodedSegments,
-): void {
-  const parts = section.filter((segment) => segment.text !== '')
-  if (parts.length === 0) return
-  const whole = encoder.normalize(parts.map((segment) => segment.text).join(''))
-  const ids = encoder.encode(whole, out.ids.length === 0)
-  const flags = parts.map(isTrained)
-  const trained = flags.every((flag) => flag === flags[0])
-    ? ids.map(() => flags[0])
-    : alignedMask(ids, encoder, parts, flags, whole)
-  for (let i = 0; i < ids.length; i++) {
-    out.ids.push(ids[i])
-    out.trained.push(trained[i])
-  }
+  isFirst: boolean,
+): Part {
+  const whole = encoder.normalize(section.length === 1 ? section[0].text : section.map(({ text }) => text).join(''))
+  const ids = encoder.encode(whole, isFirst)
+  const flags = section.map(isTrained)
+  const isUniform = flags.every((flag) => flag === flags[0])
+  return { ids, trained: isUniform ? flags[0] : alignedMask(ids, encoder, section, flags, whole) }
 }
 
 function alignedMask(
-  ids: readonly number[],
+  ids: Int32Array,
   encoder: TextEncoder,
-  parts: readonly Segment[],
+  section: readonly Segment[],
   flags: readonly boolean[],
   whole: string,
 ): boolean[] {
   const ends: number[] = []
   let total = 0
-  for (const part of parts) ends.push((total += Buffer.byteLength(encoder.normalize(part.text))))
+  for (const { text } of section) ends.push((total += Buffer.byteLength(encoder.normalize(text))))
   let at = firstByte(ids, encoder.bytes, Buffer.from(whole))
   let part = 0
-  return ids.map((id) => {
+  return Array.from(ids, (id) => {
     const end = at + encoder.bytes.of(id).length
-    while (ends[part] <= at && part < parts.length - 1) part++
+    while (ends[part] <= at && part < section.length - 1) part++
     let trained = false
-    for (let p = part; p < parts.length && (p === part || ends[p - 1] < end); p++) trained ||= flags[p]
+    for (let p = part; p < section.length && (p === part || ends[p - 1] < end); p++) trained ||= flags[p]
     at = end
     return trained
   })
 }
 
 /** 0, or -1 where the tokenizer put a space before the text. Anything else cannot be aligned, and must not be guessed. */
-function firstByte(ids: readonly number[], bytes: TokenBytes, whole: Buffer): number {
-  const written = Buffer.concat(ids.map((id) => bytes.of(id)))
+function firstByte(ids: Int32Array, bytes: TokenBytes, whole: Buffer): number {
+  const written = Buffer.concat(Array.from(ids, (id) => bytes.of(id)))
   if (written.equals(whole)) return 0
   if (written[0] === 0x20 && written.subarray(1).equals(whole)) return -1
   throw tokenizerError(

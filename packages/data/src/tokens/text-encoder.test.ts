@@ -48,10 +48,10 @@ describe('TextEncoder', () => {
     it(`gives the ids of the Python tokenizers library for ${name}`, async () => {
       const encoder = await encoderOf(name)
       for (const { text, first, after } of rows) {
-        expect({ text, ids: encoder.encode(text, true) }).toEqual({ text, ids: first })
-        expect({ text, ids: encoder.encode(text, false) }).toEqual({ text, ids: after })
+        expect({ text, ids: Array.from(encoder.encode(text, true)) }).toEqual({ text, ids: first })
+        expect({ text, ids: Array.from(encoder.encode(text, false)) }).toEqual({ text, ids: after })
         // A second time from the cache of words.
-        expect({ text, ids: encoder.encode(text, false) }).toEqual({ text, ids: after })
+        expect({ text, ids: Array.from(encoder.encode(text, false)) }).toEqual({ text, ids: after })
       }
     })
 
@@ -64,8 +64,8 @@ describe('TextEncoder', () => {
       fc.assert(
         fc.property(texts, (text) => {
           fc.pre(!files.json.added_tokens.some(({ content }) => text.includes(content)))
-          expect(encoder.encode(text, true)).toEqual(encode(text))
-          expect(encoder.encode(text, false)).toEqual(encode(before + text).slice(1))
+          expect(Array.from(encoder.encode(text, true))).toEqual(encode(text))
+          expect(Array.from(encoder.encode(text, false))).toEqual(encode(before + text).slice(1))
         }),
         { numRuns: 300, seed: 10 },
       )
@@ -86,7 +86,7 @@ describe('TextEncoder', () => {
   it('reads special tokens in a text as plain text', async () => {
     const encoder = await encoderOf('mistral-v3')
     const special = new Set(encoder.specialTokens.map((token) => token.id))
-    const ids = encoder.encode('Say [INST] and </s> and [/TOOL_RESULTS] <s>', false)
+    const ids = Array.from(encoder.encode('Say [INST] and </s> and [/TOOL_RESULTS] <s>', false))
     expect(ids.filter((id) => special.has(id))).toEqual([])
     expect(Buffer.concat(ids.map((id) => encoder.bytes.of(id))).toString()).toBe(
       'Say [INST] and </s> and [/TOOL_RESULTS] <s>',

@@ -31,19 +31,22 @@ export class TextEncoder {
   /** The added tokens that only the template may write. */
   readonly specialTokens: readonly AddedToken[]
   readonly specialIds: ReadonlySet<number>
+  private readonly specialsByText: ReadonlyMap<string, AddedToken>
   private readonly encodePiece: EncodePiece
   private readonly cutter: WordCutter | null
   private readonly startsArePrefixed: boolean
   private readonly nfc: boolean
   private readonly words = new WordTable()
   private units = new Uint16Array(1 << 12)
-  private readonly sections = new Map<string, readonly number[]>()
+  private out = new Int32Array((1 << 12) * 3 + 1)
+  private readonly sections = new Map<string, Int32Array>()
 
   private constructor(files: TokenizerFiles, encodePiece: EncodePiece) {
     this.encodePiece = encodePiece
     this.bytes = tokenBytesOf(files.json)
     this.vocabSize = vocabSizeOf(files)
     this.specialTokens = specialTokensOf(files)
+    this.specialsByText = new Map(this.specialTokens.map((token) => [token.content, token]))
     this.specialIds = new Set(this.specialTokens.map((token) => token.id))
     this.cutter = WordCutter.of(files.json)
     const prefix = sentencePieceForm(files.json)?.prefix
@@ -65,8 +68,13 @@ export class TextEncoder {
     return this.nfc ? text.normalize('NFC') : text
   }
 
-  /** The tokens of a section. `isFirst` says that nothing stands before it in the sequence. */
-  encode(text: string, isFirst: boolean): readonly number[] {
+  /** The special token that is written in this way. */
+  special(content: string): AddedToken | undefined {
+    return this.specialsByText.get(content)
+  }
+
+  /** The tokens of a section. `isFirst` says that nothing stands before it in the sequence. The array must not be changed. */
+  encode(text: string, isFirst: boolean): Int32Array {
     if (isFirst) return this.encodeSection(text, true)
     const known = this.sections.get(text)
     if (known !== undefined) return known
@@ -77,49 +85,54 @@ export class TextEncoder {
   }
 
   /** The same without cutting the text or looking anything up. */
-  encodeWhole(text: string, isFirst: boolean): readonly number[] {
-    return text === '' ? [] : this.encodePiece(text, true, isFirst)
+  encodeWhole(text: string, isFirst: boolean): Int32Array {
+    return Int32Array.from(text === '' ? [] : this.encodePiece(text, true, isFirst))
   }
 
-  private encodeSection(text: string, isFirst: boolean): readonly number[] {
+  private encodeSection(text: string, isFirst: boolean): Int32Array {
     const { cutter } = this
-    if (cutter === null || text === '') return this.encodeWhole(text, isFirst)
     const { length } = text
+    if (cutter === null || length === 0) return this.encodeWhole(text, isFirst)
     const units = this.unitsOf(text)
-    const ids: number[] = []
+    let count = 0
     let start = 0
     let hash = HASH_START
     for (let i = 0; i < length; i++) {
       if (i > 0 && cutter.cutsBefore(units, length, i)) {
-        this.appendWord(text, start, i, hash, isFirst, ids)
+        count = this.encodeWord(text, start, i, hash, isFirst, count)
         start = i
         hash = HASH_START
       }
       hash = hashNext(hash, units[i])
     }
-    this.appendWord(text, start, text.length, hash, isFirst, ids)
-    return ids
+    count = this.encodeWord(text, start, length, hash, isFirst, count)
+    return this.out.slice(0, count)
   }
 
-  /** The text in an array, which is read several times as fast as a string that was put together of others. */
-  private unitsOf(text: string): Uint16Array {
-    if (text.length > this.units.length) this.units = new Uint16Array(text.length * 2)
-    Buffer.from(this.units.buffer).write(text, 'utf16le')
-    return this.units
-  }
-
-  private appendWord(text: string, start: number, end: number, hash: number, isFirst: boolean, ids: number[]): void {
+  /** Writes the tokens of text[start, end) to `out` from `at` on, and returns the position after them. */
+  private encodeWord(text: string, start: number, end: number, hash: number, isFirst: boolean, at: number): number {
     // The word that begins a section may get a prefix that the same word elsewhere does not.
     const isOwn = start === 0 && (isFirst || this.startsArePrefixed)
-    const known = isOwn ? -1 : this.words.find(this.units, start, end, hash)
-    if (known >= 0) {
-      this.words.appendIds(known, ids)
-      return
-    }
+    const after = isOwn ? -1 : this.words.copyIds(this.units, start, end, hash, this.out, at)
+    if (after >= 0) return after
     const word = text.slice(start, end)
     const found = this.encodePiece(word, start === 0, isFirst)
-    for (const id of found) ids.push(id)
+    this.out.set(found, at)
     if (!isOwn && word.length <= MAX_WORD_LENGTH) this.words.add(word, hash, found)
+    return at + found.length
+  }
+
+  /**
+   * The text in an array, which is read several times as fast as a string that was put together of others. Makes room for
+   * its tokens too: at most one per byte of UTF-8, and one for a prefix.
+   */
+  private unitsOf(text: string): Uint16Array {
+    if (text.length > this.units.length) {
+      this.units = new Uint16Array(text.length * 2)
+      this.out = new Int32Array(this.units.length * 3 + 1)
+    }
+    Buffer.from(this.units.buffer).write(text, 'utf16le')
+    return this.units
   }
 }
 
