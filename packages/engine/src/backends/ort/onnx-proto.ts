@@ -64,7 +64,7 @@ const BYTES = 2
 const FIXED32 = 5
 
 class ProtoWriter {
-  private buffer = new Uint8Array(1 << 12)
+  private buffer = new Uint8Array(64)
   private length = 0
 
   private reserve(bytes: number): void {
