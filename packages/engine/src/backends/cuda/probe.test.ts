@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { BackendUnavailableError } from '../../errors.js'
 import { cudaBackend, probeCuda } from './backend.js'
+import { kernelFolder } from './compiler.js'
 import { loadLibrary } from './ffi.js'
 import { candidates, fileNames, libraryFolders } from './libraries.js'
 
@@ -54,4 +55,10 @@ test('probing never throws, and where it says no, a session refuses with the sam
   expect(probe.reason).toMatch(/^cuda: .+/)
   expect(probe.reason).not.toContain('\n')
   await expect(cudaBackend().createSession()).rejects.toThrow(probe.reason)
+})
+
+test('the kernel sources are found from the sources and from the built package', () => {
+  const here = kernelFolder()
+  const built = kernelFolder(new URL('../../../dist/chunk.js', import.meta.url).href)
+  expect(built).toBe(here)
 })

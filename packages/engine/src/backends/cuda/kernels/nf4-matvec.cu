@@ -34,7 +34,7 @@ __device__ __forceinline__ void load_codes(Codes& to, const u8* codes, const flo
     }
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32) nf4Matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int rows, int n, int k, int blockShift, float alpha) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) nf4Matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int rows, int n, int k, int blockShift, float alpha) {
   __shared__ u32 table[256 * 32];
   __shared__ float parts[WARPS][16][8];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
