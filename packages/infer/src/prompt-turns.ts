@@ -1,5 +1,6 @@
-import type { Turn } from '@mirastral/data'
+import type { Tool, Turn } from '@mirastral/data'
 import { InferError } from './errors.js'
+import { toolsAsText, withoutMarks } from './tools-as-text.js'
 
 /** What the templates of different models can express. */
 export interface TemplateForm {
@@ -8,34 +9,47 @@ export interface TemplateForm {
   readonly textBesideToolCalls: boolean
 }
 
+export interface TemplateInput {
+  readonly turns: readonly Turn[]
+  readonly tools: readonly Tool[]
+}
+
+/** Mistral's first format marks instructions with plain text and knows no tools. */
+const marksAreText = (template: TemplateForm): boolean => template.name === 'mistral-v1'
+
 /**
  * A conversation as clients send it, in the form that chat templates take: one system turn at the beginning, user and
  * assistant turns in alternation (neighbours are joined by an empty line, as in mistral-common), text beside tool calls
- * left out where the template has no place for it. Throws `InferError` when there is nothing to answer.
+ * left out where the template has no place for it, and tools as text where it has none for them. Throws `InferError` when
+ * there is nothing to answer.
  */
-export function promptTurns(turns: readonly Turn[], template: TemplateForm): Turn[] {
-  const system = turns.filter((turn) => turn.role === 'system').map((turn) => turn.content)
-  const out: Turn[] = system.length === 0 ? [] : [{ role: 'system', content: system.join('\n\n') }]
-  for (const turn of turns) {
-    if (turn.role === 'system') continue
-    const fitted = fitToTemplate(turn, template)
-    const previous = out.at(-1)
-    const joined = previous === undefined ? undefined : joinTurns(previous, fitted)
-    if (joined === undefined) out.push(fitted)
-    else out[out.length - 1] = joined
-  }
-  const last = out.at(-1)?.role
+export function templateInput({ turns, tools }: TemplateInput, template: TemplateForm): TemplateInput {
+  const last = turns.findLast((turn) => turn.role !== 'system')?.role
   if (last !== 'user' && last !== 'tool') {
     const got = last === undefined ? 'no turn' : `a turn of the ${last}`
     const message = `generate: a conversation must end with a turn of the user or a tool, got ${got}`
     throw new InferError('MIRASTRAL_INFER_OPTION', message)
   }
-  return template.name === 'mistral-v1' ? out.map(withoutInstructionMarks) : out
+  if (!marksAreText(template)) return { turns: joined(turns.map((turn) => fitToTemplate(turn, template))), tools }
+  return { turns: joined(toolsAsText(turns.map(withoutMarks), tools)), tools: [] }
 }
 
 function fitToTemplate(turn: Turn, template: TemplateForm): Turn {
   if (turn.role !== 'assistant' || (turn.toolCalls ?? []).length === 0 || template.textBesideToolCalls) return turn
   return { ...turn, content: '' }
+}
+
+function joined(turns: readonly Turn[]): Turn[] {
+  const system = turns.filter((turn) => turn.role === 'system').map((turn) => turn.content)
+  const out: Turn[] = system.length === 0 ? [] : [{ role: 'system', content: system.join('\n\n') }]
+  for (const turn of turns) {
+    if (turn.role === 'system') continue
+    const previous = out.at(-1)
+    const both = previous === undefined ? undefined : joinTurns(previous, turn)
+    if (both === undefined) out.push(turn)
+    else out[out.length - 1] = both
+  }
+  return out
 }
 
 function joinTurns(previous: Turn, turn: Turn): Turn | undefined {
@@ -44,12 +58,4 @@ function joinTurns(previous: Turn, turn: Turn): Turn | undefined {
   if (previous.role !== 'assistant' || turn.role !== 'assistant') return undefined
   const calls = [previous, turn].some((t) => (t.toolCalls ?? []).length > 0)
   return calls ? undefined : { role: 'assistant', content }
-}
-
-/**
- * Version 1 of Mistral's format marks instructions with plain text, so the same text in a message would begin or end one.
- * Later versions use control tokens, which no message can contain.
- */
-function withoutInstructionMarks<T extends Turn>(turn: T): T {
-  return { ...turn, content: turn.content.replaceAll(/\[(\/?)INST\]/g, '[ $1INST ]') }
 }

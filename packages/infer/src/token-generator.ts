@@ -6,7 +6,7 @@ import type { TokenMask } from './constrain/token-mask.js'
 import { Detokenizer, tokenText } from './detokenize.js'
 import { InferError } from './errors.js'
 import { checkGenerationOptions } from './generation-options.js'
-import { promptTurns } from './prompt-turns.js'
+import { templateInput } from './prompt-turns.js'
 import type { TemplateForm } from './prompt-turns.js'
 import { Sampler, tokenLogprobs } from './sample.js'
 import { StopMatcher } from './stop.js'
@@ -122,8 +122,9 @@ export class TokenGenerator implements TextGenerator {
 
   #promptIds(request: GenerationRequest): Int32Array {
     if ('prompt' in request) return this.#tokenizer.encodeText(request.prompt)
-    const tools = request.toolChoice === 'none' ? [] : (request.tools ?? [])
-    return this.#tokenizer.encodePrompt(promptTurns(request.messages, this.#tokenizer.template), { tools })
+    const offered = request.toolChoice === 'none' ? [] : (request.tools ?? [])
+    const { turns, tools } = templateInput({ turns: request.messages, tools: offered }, this.#tokenizer.template)
+    return this.#tokenizer.encodePrompt(turns, { tools })
   }
 
   #mask(request: GenerationRequest, options: GenerationOptions): TokenMask | undefined {
