@@ -20,6 +20,7 @@ export function formatReport(report: DataReport): string {
     `train: ${train.examples} rows, ${train.tokens} tokens, ${train.trainedTokens} trained on`,
     `eval: ${held.examples} rows, ${held.tokens} tokens, ${held.trainedTokens} counted`,
   ]
+  lines.push(...report.notes.map((note) => `note: ${note}`))
   if (report.ledger !== null && report.ledger.tornBytes > 0) {
     lines.push(
       `ledger: an unfinished line of ${report.ledger.tornBytes} bytes was cut off; a run was killed while writing it`,

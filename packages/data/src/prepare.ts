@@ -88,7 +88,7 @@ export async function prepareDataset(request: PrepareRequest): Promise<PreparedD
     conversations: dataset.contentHash(),
   }
   if (request.manifest !== undefined) requireSame(request.manifest, manifest)
-  const report = reportOf(reports, dataset, listed.ignored, ledger?.found ?? null)
+  const report = reportOf(reports, dataset, listed.ignored, tokenizer.notes, ledger?.found ?? null)
   return {
     ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest, maxLength: options.maxLength },
     commit: async (run = {}) => {

@@ -54,6 +54,8 @@ export interface DataReport {
   >
   train: SideReport
   eval: SideReport
+  /** What the user should know about the tokenizer. */
+  notes: string[]
   /** What was wrong with the ledger; null without one. */
   ledger: { tornBytes: number; badLines: number } | null
 }
@@ -69,6 +71,7 @@ export function reportOf(
   files: FileReport[],
   dataset: Dataset,
   ignoredFiles: number,
+  notes: string[],
   ledger: DataReport['ledger'],
 ): DataReport {
   const totals: DataReport['totals'] = {
@@ -84,7 +87,7 @@ export function reportOf(
     for (const tally of ['dropped', 'adjustments', 'truncated', 'redacted'] as const)
       addTally(totals[tally], file[tally])
   }
-  return { files, ignoredFiles, totals, train: sideOf(dataset.train), eval: sideOf(dataset.eval), ledger }
+  return { files, ignoredFiles, totals, train: sideOf(dataset.train), eval: sideOf(dataset.eval), notes, ledger }
 }
 
 function sideOf({ length, tokens, trainedTokens }: ExampleRows): SideReport {

@@ -1,6 +1,6 @@
 import { realpathSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { DataError, errorCodeOf } from '../errors.js'
 import type { FileProblem } from './file-problems.js'
 
@@ -107,9 +107,4 @@ function realPath(path: string): string {
 
 function inputError(message: string): DataError {
   return new DataError('MIRASTRAL_DATA_INPUT', `data: ${message}`)
-}
-
-/** A short name for a path in messages. */
-export function fileName(path: string): string {
-  return basename(path)
 }

@@ -28,14 +28,15 @@ interface Pattern {
 }
 
 const URL_PATTERN = /\b(?:https?|wss?|ftp):\/\/[^\s<>"'`]+/gi
-const EMAIL_PATTERN = /[\p{L}\p{N}._%+-]+@(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}/gu
+// Every pattern begins where something begins and has bounded parts: a text of a million letters must not take its square.
+const EMAIL_PATTERN = /(?<![\p{L}\p{N}._%+-])[\p{L}\p{N}._%+-]{1,256}@(?:[\p{L}\p{N}-]{1,63}\.){1,9}\p{L}{2,63}/gu
 /** Written together, in fours, or as 4-6-4 and 4-6-5. */
 const CARD_PATTERN =
   /(?<![\p{L}\p{N}])(?:\d{13,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -])\d{6}\2\d{4,5})(?![\p{L}\p{N}])/gu
 const IBAN_PATTERN = /(?<![\p{L}\p{N}])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![\p{L}\p{N}])/gu
 const PHONE_PATTERN = /(?<![\p{L}\p{N}.,/-])(?:\+|\(|\d)[\d ().\/-]{5,20}\d(?![\p{L}\p{N}])/gu
 const SECRET_PARAMETER =
-  /[?&#;](?:[\w-]*(?:token|secret|signature|password|passwd|session|credential|apikey|api_key|jwt)[\w-]*|key|sig|auth|code|sid|pwd|access)=[^&#\s]/i
+  /[?&#;](?:[\w-]{0,64}(?:token|secret|signature|password|passwd|session|credential|apikey|api_key|jwt)[\w-]{0,64}|key|sig|auth|code|sid|pwd|access)=[^&#\s]/i
 
 /** Replaces personal data in conversations by the name of its kind in brackets, and counts what it replaced. */
 export class Redactor {
@@ -97,7 +98,11 @@ const LABELS: Readonly<Record<Kind, string>> = {
 }
 
 function hasSecret(url: string): boolean {
-  return /^\w+:\/\/[^/?#\s]*@/.test(url) || SECRET_PARAMETER.test(url) || /[\w-]{24,}\.[\w-]{16,}\.[\w-]{16,}/.test(url)
+  return (
+    /^\w+:\/\/[^/?#\s]*@/.test(url) ||
+    SECRET_PARAMETER.test(url) ||
+    /(?<![\w-])[\w-]{24,}\.[\w-]{16,}\.[\w-]{16,}/.test(url)
+  )
 }
 
 /** Seven to fifteen digits that are written like a number to call, and not like a date, a year or an amount. */

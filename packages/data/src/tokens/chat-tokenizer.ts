@@ -81,6 +81,15 @@ export class ChatTokenizer {
     return new ChatTokenizer({ folder: resolve(folder), options }, files, encoder, template, hash)
   }
 
+  /** What the user should know about this tokenizer. */
+  get notes(): string[] {
+    if (!this.template.name.startsWith('mistral') || !this.encoder.startsArePrefixed) return []
+    return [
+      'tokenizer.json puts a space after every special token (an early conversion of Mistral or Llama): its tokens are not ' +
+        'the ones that the model was trained with; take a newer tokenizer.json of the model',
+    ]
+  }
+
   /** The highest token id plus one; a model's embedding may have more rows. */
   get vocabSize(): number {
     return this.encoder.vocabSize

@@ -75,7 +75,7 @@ function assistantV3(
 ): Segment[] {
   const calls = turn.toolCalls ?? []
   if (calls.length === 0) {
-    return [text(space + turn.content.replace(/ +$/, ''), index), control(eos, index)]
+    return [text(space + withoutSpacesAtEnd(turn.content), index), control(eos, index)]
   }
   if (turn.content !== '') throw templateError(turns, 'an assistant turn holds text or tool calls, not both')
   return [
@@ -83,6 +83,13 @@ function assistantV3(
     text(space + pythonJson(calls.map(writtenCall)), index, true),
     control(eos, index, true),
   ]
+}
+
+/** Python's `rstrip(" ")`. */
+function withoutSpacesAtEnd(content: string): string {
+  let end = content.length
+  while (end > 0 && content[end - 1] === ' ') end--
+  return content.slice(0, end)
 }
 
 function writtenCall({ id, name, arguments: args }: ToolCall): Record<string, unknown> {

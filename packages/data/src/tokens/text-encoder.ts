@@ -31,10 +31,11 @@ export class TextEncoder {
   /** The added tokens that only the template may write. */
   readonly specialTokens: readonly AddedToken[]
   readonly specialIds: ReadonlySet<number>
+  /** Whether a space is put before the text after a special token. */
+  readonly startsArePrefixed: boolean
   private readonly specialsByText: ReadonlyMap<string, AddedToken>
   private readonly encodePiece: EncodePiece
   private readonly cutter: WordCutter | null
-  private readonly startsArePrefixed: boolean
   private readonly nfc: boolean
   private readonly words = new WordTable()
   private units = new Uint16Array(1 << 12)
