@@ -2,7 +2,7 @@
 // Proves the packed tarballs, not the workspace: packs every package, looks into the tarballs, installs them into a fresh
 // project, type-checks an import of each and every `ts` snippet of their READMEs, runs the snippets and starts the bins.
 // A snippet that needs a download, or never ends, carries the fence `ts no-run`: it is type-checked only. In the folder
-// where snippets run, `path/to/model` is a small random model with a tokenizer.
+// where snippets run, `path/to/model` and `my-model` are small random models with a tokenizer.
 import { execFile } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
@@ -24,10 +24,13 @@ const say = (what) => process.stdout.write(`check-packages: ${seconds().toFixed(
  * @typedef {Record<string, string>} Ranges
  * @typedef {{ name: string, license?: string, repository?: unknown, engines?: { node?: string }, sideEffects?: boolean,
  *   files?: string[], publishConfig?: { access?: string }, exports?: Record<string, string | Ranges>, bin?: Ranges,
- *   dependencies?: Ranges, peerDependencies?: Ranges, optionalDependencies?: Ranges }} Manifest
+ *   dependencies?: Ranges, devDependencies?: Ranges, peerDependencies?: Ranges, optionalDependencies?: Ranges }} Manifest
  * @typedef {{ source: string, tarball: string, dir: string, files: Set<string>, manifest: Manifest }} Packed
- * @typedef {{ id: string, where: string, text: string, runs: boolean }} Snippet
+ * @typedef {{ id: string, name: string, line: number, text: string, runs: boolean }} Snippet
  */
+
+/** @param {unknown} error */
+const messageOf = (error) => (error instanceof Error ? error.message : String(error))
 
 /**
  * Runs a program to its end.
@@ -39,18 +42,19 @@ async function run(file, args, options) {
     return (await promisify(execFile)(file, args, { ...options, maxBuffer: 1 << 26, timeout: timeLimit })).stdout
   } catch (error) {
     const { stdout = '', stderr = '' } = /** @type {{ stdout?: string, stderr?: string }} */ (error)
-    const output = `${stdout}${stderr}`.trim() || (error instanceof Error ? error.message : String(error))
-    throw new Error(output.split('\n').slice(-40).join('\n'), { cause: error })
+    throw new Error(`${stdout}${stderr}`.trim() || messageOf(error), { cause: error })
   }
 }
 
 /** @param {string[]} args @param {string} cwd */
 function pnpm(args, cwd) {
   const program = process.env.npm_execpath ?? ''
-  if (!/pnpm/.test(basename(program)))
-    throw new Error('check-packages: start it as `npx -y pnpm@10 run check:packages`')
+  if (!/pnpm/.test(basename(program))) throw new Error('start it as `npx -y pnpm@10 run check:packages`')
   return /\.[cm]?js$/.test(program) ? run(process.execPath, [program, ...args], { cwd }) : run(program, args, { cwd })
 }
+
+/** @param {string} dir @returns {Manifest} */
+const readManifest = (dir) => JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8'))
 
 /** @param {string} dir @returns {string[]} the files below it, as paths with `/` */
 function filesBelow(dir) {
@@ -75,8 +79,7 @@ async function pack(folder) {
       const dir = join(folder, 'unpacked', basename(file, '.tgz'), 'package')
       mkdirSync(dirname(dir), { recursive: true })
       await run('tar', ['-xzf', join(tarballs, file)], { cwd: dirname(dir) })
-      /** @type {Manifest} */
-      const manifest = JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8'))
+      const manifest = readManifest(dir)
       const source = join(root, 'packages', manifest.name.replace('@mirastral/', ''))
       return { source, tarball: join(tarballs, file), dir, files: new Set(filesBelow(dir)), manifest }
     }),
@@ -129,15 +132,21 @@ function fileProblems({ source, dir, files }) {
   ]
 }
 
+/** The packages that a module imports. @param {string} text @returns {string[]} */
+function packageNames(text) {
+  return ts
+    .preProcessFile(text)
+    .importedFiles.map(({ fileName }) => fileName)
+    .filter((name) => !name.startsWith('.') && !isBuiltin(name))
+    .map((name) => name.split('/', name.startsWith('@') ? 2 : 1).join('/'))
+}
+
 /** Imports and declared dependencies must be the same set. @param {Packed} packed @returns {string[]} */
 function dependencyProblems({ dir, files, manifest }) {
   /** @type {Map<string, string>} */
   const imported = new Map()
   for (const file of [...files].filter((f) => /^dist\/.*\.(js|d\.ts)$/.test(f))) {
-    for (const { fileName } of ts.preProcessFile(readFileSync(join(dir, file), 'utf8')).importedFiles) {
-      if (fileName.startsWith('.') || isBuiltin(fileName)) continue
-      imported.set(fileName.split('/', fileName.startsWith('@') ? 2 : 1).join('/'), file)
-    }
+    for (const name of packageNames(readFileSync(join(dir, file), 'utf8'))) imported.set(name, file)
   }
   const { dependencies, optionalDependencies, peerDependencies } = manifest
   const declared = Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies })
@@ -149,7 +158,7 @@ function dependencyProblems({ dir, files, manifest }) {
 
 /** The `ts` fences of a packed README. @param {Packed} packed @returns {Snippet[]} */
 function snippetsOf({ dir, manifest }) {
-  const short = manifest.name.replace('@mirastral/', '')
+  const name = manifest.name.replace('@mirastral/', '')
   const lines = readFileSync(join(dir, 'README.md'), 'utf8').split('\n')
   /** @type {Snippet[]} */
   const snippets = []
@@ -157,22 +166,46 @@ function snippetsOf({ dir, manifest }) {
     const fence = /^```(?:ts|typescript)\b(.*)$/.exec(line)
     if (fence === null) return
     const end = lines.indexOf('```', start)
-    const where = `packages/${short}/README.md:${start + 1}`
     const text = `${lines.slice(start + 1, end).join('\n')}\nexport {}\n`
-    snippets.push({ id: `${short}-${snippets.length + 1}`, where, text, runs: !fence[1].includes('no-run') })
+    const runs = !fence[1].includes('no-run')
+    snippets.push({ id: `${name}-${snippets.length + 1}`, name, line: start + 1, text, runs })
   })
   return snippets
 }
 
+/** What a README tells its reader to install. @param {Packed} packed @returns {string[]} */
+function installLine({ dir }) {
+  const lines = readFileSync(join(dir, 'README.md'), 'utf8').matchAll(/^npm install (.+)$/gm)
+  return [...lines].flatMap(([, names]) => names.trim().split(/\s+/))
+}
+
+/** A README has a snippet, and its snippets import only what it says to install. @param {Packed} packed */
+function readmeProblems(packed) {
+  const named = installLine(packed)
+  const snippets = snippetsOf(packed)
+  return [
+    ...(snippets.length === 0 ? ['README.md has no ts snippet'] : []),
+    ...snippets.flatMap(({ line, text }) =>
+      packageNames(text)
+        .filter((name) => !named.includes(name))
+        .map((name) => `README.md:${line} imports ${name}, which no "npm install" line names`),
+    ),
+  ]
+}
+
 /** @param {string} project @param {Packed[]} packages */
 async function install(project, packages) {
-  const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const { devDependencies = {} } = readManifest(root)
   const tarballs = Object.fromEntries(packages.map((p) => [p.manifest.name, `file:${p.tarball}`]))
+  /** @type {Ranges} */
+  const ranges = Object.assign({}, ...packages.map(({ source }) => readManifest(source).devDependencies))
+  Object.assign(ranges, ...packages.map(({ manifest }) => manifest.dependencies), tarballs)
+  const wanted = packages.flatMap((packed) => [packed.manifest.name, ...installLine(packed)])
   const manifest = {
     name: 'fresh-project',
     private: true,
     type: 'module',
-    dependencies: tarballs,
+    dependencies: Object.fromEntries(wanted.map((name) => [name, ranges[name] ?? 'latest'])),
     devDependencies: { '@types/node': devDependencies['@types/node'], typescript: devDependencies.typescript },
     pnpm: { overrides: tarballs },
   }
@@ -187,7 +220,24 @@ async function install(project, packages) {
 const prepareText = `import { writeRandomModel } from '@mirastral/models'
 const sizes = { vocab_size: 2048, hidden_size: 64, intermediate_size: 128, num_hidden_layers: 2 }
 const config = { model_type: 'mistral', ...sizes, num_attention_heads: 4, num_key_value_heads: 2 }
-await writeRandomModel('path/to/model', config, { seed: 1 })
+for (const folder of ['path/to/model', 'my-model']) await writeRandomModel(folder, config, { seed: 1 })
+`
+
+/** What a package does in its built form only: worker threads, and files that lie beside the bundle. */
+const builtText = `import { writeFile } from 'node:fs/promises'
+import { prepareDataset } from '@mirastral/data'
+import { loadPageAssets } from '@mirastral/infer'
+import { QuantPool } from '@mirastral/quant'
+await writeFile('talk.jsonl', '{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"}]}')
+const data = await prepareDataset({ inputs: ['talk.jsonl'], tokenizer: 'path/to/model', options: { threads: 2 } })
+data.close()
+if (data.report.totals.used !== 1) throw new Error('data: a record was lost')
+const page = await loadPageAssets()
+if (!page.html.includes('<html') || page.files.size < 3) throw new Error('infer: the chat page is incomplete')
+const pool = QuantPool.start({ threads: 2 })
+const tensor = await pool.quantize(new Float32Array(1 << 16).fill(0.5), 'nf4', { shape: [256, 256] })
+await pool.close()
+if (tensor.codes.length !== 1 << 15) throw new Error('quant: codes were lost')
 `
 
 /**
@@ -200,6 +250,7 @@ async function compile(project, packages, snippets) {
   mkdirSync(join(project, 'src'))
   writeFileSync(join(project, 'src', 'imports.ts'), imports + checks.join(''))
   writeFileSync(join(project, 'src', 'prepare.ts'), prepareText)
+  writeFileSync(join(project, 'src', 'built.ts'), builtText)
   for (const { id, text } of snippets) writeFileSync(join(project, 'src', `${id}.ts`), text)
   const language = { module: 'NodeNext', moduleResolution: 'NodeNext', target: 'ES2022', lib: ['ES2023'] }
   const compilerOptions = { ...language, strict: true, skipLibCheck: false, types: ['node'], outDir: 'out' }
@@ -208,10 +259,16 @@ async function compile(project, packages, snippets) {
   // (hono's declarations want those of a browser).
   const tsc = [join('node_modules', 'typescript', 'bin', 'tsc'), '--pretty', 'false']
   /** @type {string} */
-  const output = await run(process.execPath, tsc, { cwd: project }).catch((error) => String(error.message))
-  return output
+  const output = await run(process.execPath, tsc, { cwd: project }).catch(messageOf)
+  const ours = output
     .split('\n')
-    .filter((line) => /: error TS|^error TS/.test(line) && !/^node_modules\/(?!.*@mirastral)/.test(line))
+    .filter((line) => /error TS/.test(line) && !/^node_modules\/(?!.*@mirastral)/.test(line))
+  return ours.map((line) =>
+    line.replace(/^src\/([^.]+)\.ts\((\d+),/, (all, id, row) => {
+      const snippet = snippets.find((s) => s.id === id)
+      return snippet === undefined ? all : `packages/${snippet.name}/README.md(${snippet.line + Number(row)},`
+    }),
+  )
 }
 
 /** @param {string} project @param {string} id @param {string} name of the folder to run in */
@@ -233,13 +290,18 @@ async function runAll(project, packages, snippets) {
       await work()
       process.stdout.write(`  ${what}: ${(seconds() - begun).toFixed(1)} s\n`)
     } catch (error) {
-      problems.push(`${what}:\n${error instanceof Error ? error.message : String(error)}`)
+      problems.push(`${what}:\n${messageOf(error).split('\n').slice(-20).join('\n')}`)
     }
   }
   await attempt('import of every package', () => runScript(project, 'imports', 'run'))
-  cpSync(join(root, 'examples', 'tokenizer'), join(project, 'run', 'path', 'to', 'model'), { recursive: true })
+  for (const model of ['path/to/model', 'my-model']) {
+    cpSync(join(root, 'examples', 'tokenizer'), join(project, 'run', model), { recursive: true })
+  }
   await attempt('model for the snippets', () => runScript(project, 'prepare', 'run'))
-  for (const { id, where } of snippets.filter((s) => s.runs)) await attempt(where, () => runScript(project, id, 'run'))
+  await attempt('worker threads and page', () => runScript(project, 'built', 'run'))
+  for (const { id, name, line } of snippets.filter(({ runs }) => runs)) {
+    await attempt(`packages/${name}/README.md:${line}`, () => runScript(project, id, 'run'))
+  }
   for (const name of packages.flatMap(({ manifest }) => Object.keys(manifest.bin ?? {}))) {
     await attempt(`${name} --help`, async () => {
       const text = await pnpm(['exec', name, '--help'], project)
@@ -255,7 +317,7 @@ async function check(folder) {
   await run(process.execPath, [join(root, 'scripts', 'build.mjs')], { cwd: root })
   const packages = await pack(folder)
   const problems = packages.flatMap((packed) =>
-    [manifestProblems, fileProblems, dependencyProblems].flatMap((rule) =>
+    [manifestProblems, fileProblems, dependencyProblems, readmeProblems].flatMap((rule) =>
       rule(packed).map((problem) => `${packed.manifest.name}: ${problem}`),
     ),
   )
@@ -278,6 +340,6 @@ try {
   say(`${problems.length} problems`)
   if (problems.length > 0) process.exitCode = 1
 } catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.stderr.write(`check-packages: ${messageOf(error)}\n`)
   process.exitCode = 1
 }
