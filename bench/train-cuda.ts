@@ -61,7 +61,7 @@ function operations(s: DecoderShape): number {
   const rows = s.batch * s.tokens
   const attentionForward = 2 * s.batch * s.heads * s.headDim * s.tokens ** 2
   const passes = s.checkpoint ? 3 : 2
-  const head = 2 * 3 * s.vocabulary * s.hidden
+  const head = 4 * s.vocabulary * s.hidden
   return (
     rows * (s.layers * (2 * passes * perLayer + 6 * lora) + head) + s.layers * attentionForward * (passes - 1 + 2.5)
   )

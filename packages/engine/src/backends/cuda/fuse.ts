@@ -6,6 +6,8 @@ import { sameShape, sameType } from '../../ir/tensor-type.js'
 export interface FusedNode extends ProgramNode {
   readonly accumulate: ValueId | null
   readonly factor: number
+  /** The cotangent of every row's loss, where linearCrossEntropy also gives the gradient of its rows (a third output). */
+  readonly cotangent: number | null
 }
 
 const isProduct = (op: string): boolean => op === 'linear' || op === 'matmul'
@@ -23,7 +25,7 @@ interface Chain {
  * accumulate into float32 states. Sums are reassociated where the addend exists before the product starts.
  */
 export function fuse(program: Program): FusedNode[] {
-  return new Fusion(program).run()
+  return joinLosses(program, new Fusion(program).run())
 }
 
 class Fusion {
@@ -34,7 +36,7 @@ class Fusion {
   private readonly chains = new Map<ValueId, Chain>()
 
   constructor(private readonly program: Program) {
-    this.nodes = program.nodes.map((node) => ({ ...node, accumulate: null, factor: 1 }))
+    this.nodes = program.nodes.map((node) => ({ ...node, accumulate: null, factor: 1, cotangent: null }))
     const count = (id: ValueId): void => void this.uses.set(id, (this.uses.get(id) ?? 0) + 1)
     program.nodes.forEach((node) => node.inputs.forEach(count))
     resultsOf(program).forEach(count)
@@ -108,4 +110,41 @@ class Fusion {
     if (head < 0 || !this.isSingle(sum)) return false
     return this.nodes[head]?.accumulate === null && (this.made.get(addend) ?? -1) < head
   }
+}
+
+/** Values that are the same number everywhere, known when the program is lowered. */
+function uniformValues(program: Program): Map<ValueId, number> {
+  const known = new Map<ValueId, number>()
+  for (const { op, attrs, inputs, outputs } of program.nodes) {
+    const x = known.get(inputs[0] ?? -1)
+    if (op === 'full') known.set(outputs[0], Number(attrs.value))
+    else if (x === undefined) continue
+    else if (op === 'reshape' || op === 'broadcastTo' || op === 'detach') known.set(outputs[0], x)
+    else if (op === 'scale') known.set(outputs[0], x * Number(attrs.factor) + Number(attrs.offset))
+  }
+  return known
+}
+
+/**
+ * Where every row's loss has one constant cotangent (the loss is a plain sum), the head's forward pass gives the
+ * gradient of its rows too: the logits are computed once.
+ */
+function joinLosses(program: Program, nodes: readonly FusedNode[]): FusedNode[] {
+  const uniform = uniformValues(program)
+  const key = (inputs: readonly ValueId[], { attrs }: FusedNode): string =>
+    JSON.stringify([inputs, attrs.labelSmoothing])
+  const backward = new Map<string, FusedNode>()
+  for (const node of nodes) {
+    const isConstant = node.op === 'linearCrossEntropyBackward' && uniform.has(node.inputs[0])
+    if (isConstant) backward.set(key(node.inputs.slice(1), node), node)
+  }
+  const joined = new Set<FusedNode>()
+  const result = nodes.map((node) => {
+    const other = node.op === 'linearCrossEntropy' ? backward.get(key(node.inputs, node)) : undefined
+    const cotangent = uniform.get(other?.inputs[0] ?? -1)
+    if (!other || cotangent === undefined || joined.has(other)) return node
+    joined.add(other)
+    return { ...node, outputs: [...node.outputs, ...other.outputs], cotangent }
+  })
+  return result.filter((node) => !joined.has(node))
 }

@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { Graph } from '../../ir/graph.js'
-import { bf16, f32, nf4 } from '../../ir/tensor-type.js'
-import { add, cast, full } from '../../ops/elementwise.js'
+import { grad } from '../../autodiff/grad.js'
+import { bf16, f32, i32, nf4 } from '../../ir/tensor-type.js'
+import { add, cast, full, scale } from '../../ops/elementwise.js'
+import { linearCrossEntropy } from '../../ops/loss.js'
+import { sum } from '../../ops/reduce.js'
 import { linear, matmul } from '../../ops/matmul.js'
 import { adamwStep } from '../../ops/optim.js'
 import { printPlan } from '../../planner/plan.js'
@@ -76,6 +79,22 @@ describe('lowering', () => {
     g.update(a, b)
     g.update(b, a)
     expect(opsOf(lowerProgram(g.build(), packed))).toEqual(['update', 'update', 'update'])
+  })
+
+  test('a summed loss and the gradient of its rows share the logits', () => {
+    const g = new Graph('loss')
+    const h = g.input('h', bf16(32, 64))
+    const { loss } = linearCrossEntropy(h, g.constant('head', bf16(100, 64)), g.input('targets', i32(32)))
+    const total = sum(loss)
+    g.output('loss', total)
+    g.output('dh', grad(scale(total, 0.5), [h])[0])
+    const { steps } = lowerProgram(g.build(), packed)
+    const kernels = steps.map(({ command }) => (command.kind === 'launch' ? command.entry : command.kind))
+    expect(kernels.filter((k) => k === 'gemm' || k.startsWith('crossEntropy'))).toEqual([
+      'gemm',
+      'crossEntropyBoth',
+      'gemm',
+    ])
   })
 
   test('a product whose addend comes later is not reassociated', () => {

@@ -60,6 +60,8 @@ export interface NodeView<A extends Attrs = Attrs> {
   readonly accumulate: Operand | null
   /** Multiplies the product. */
   readonly factor: number
+  /** See FusedNode (linearCrossEntropy only). */
+  readonly cotangent: number | null
 }
 
 /** The part of a node that says what must be allocated. */
@@ -200,6 +202,7 @@ function emitNode(emitter: Emitter, program: Program, node: FusedNode): void {
     outputs: node.outputs.map((id) => ({ id, type: program.types[id] })),
     accumulate: node.accumulate === null ? null : emitter.operand(node.accumulate),
     factor: node.factor,
+    cotangent: node.cotangent,
   })
 }
 

@@ -52,7 +52,7 @@ export function flashLaunches(
     forward: launch(heads, onWarpGroups ? 3 : 5, 0),
     delta: {
       source: perWarp,
-      grid: [Math.ceil((batch * tokens * heads) / WARPS), 1, 1],
+      grid: [Math.ceil((batch * tokens * heads) / (2 * WARPS)), 1, 1],
       block: 32 * WARPS,
       sharedBytes: 0,
     },

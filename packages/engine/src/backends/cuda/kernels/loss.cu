@@ -72,3 +72,26 @@ extern "C" __global__ void crossEntropyBackward(TGRAD* d, const float* dLoss, co
     d[base + i] = From<TGRAD>::f32(g * (p - (i == target ? 1.f - smoothing : 0.f) - even));
   }
 }
+
+/** Both of the above over one reading of the row's statistics, with the same cotangent g for every row. */
+extern "C" __global__ void crossEntropyBoth(float* loss, float* correct, TGRAD* d, const T* logits, const int* targets, int vocabulary, float smoothing, float g) {
+  __shared__ float shared[32];
+  const int target = targets[blockIdx.x];
+  const size_t base = (size_t)blockIdx.x * vocabulary;
+  if (target == IGNORED) {
+    if (threadIdx.x == 0) loss[blockIdx.x] = correct[blockIdx.x] = 0.f;
+    for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) d[base + i] = From<TGRAD>::f32(0.f);
+    return;
+  }
+  const Row r = row_of(logits + base, vocabulary, true, shared);
+  const float scale = 1.f / r.sum, even = smoothing / vocabulary;
+  for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) {
+    const float p = expf(to_f32(logits[base + i]) - r.top) * scale;
+    d[base + i] = From<TGRAD>::f32(g * (p - (i == target ? 1.f - smoothing : 0.f) - even));
+  }
+  if (threadIdx.x != 0) return;
+  const float logTotal = r.top + logf(r.sum);
+  const float nll = logTotal - to_f32(logits[base + target]);
+  loss[blockIdx.x] = (1.f - smoothing) * nll + smoothing * (logTotal - r.total / vocabulary);
+  correct[blockIdx.x] = r.first == target ? 1.f : 0.f;
+}

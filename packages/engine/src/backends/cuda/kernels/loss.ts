@@ -1,4 +1,4 @@
-import { byteSize, sizeOf, type DType } from '../../../ir/tensor-type.js'
+import { byteSize, type DType } from '../../../ir/tensor-type.js'
 import type { AttrsOf } from '../../../ops/index.js'
 import { f32, i32, input, output, type Ref } from '../command.js'
 import type { CudaKernel, Emitter, Operand } from '../lower.js'
@@ -103,45 +103,80 @@ function headOf(ctx: Emitter, hidden: Operand, weight: Operand): Head {
   return { hidden, weight: denseWeight(ctx, weight, hidden.type.dtype), vocabulary, width }
 }
 
+/** Where the gradients of a chunk's logits go, as the operand of the product that makes the rows' gradients. */
+function gradientScratch(ctx: Emitter, { hidden, vocabulary }: Head): Ref {
+  const { dtype, shape } = hidden.type
+  const rows = Math.min(shape[0], Math.floor(LOGITS_BYTES / 4 / vocabulary) + 16)
+  return ctx.scratch(rows * vocabulary * byteSize({ dtype, shape: [] }))
+}
+
+/** Rows `first` and following of dHidden = dLogits W. */
+function emitHiddenGradient(
+  ctx: Emitter,
+  head: Head,
+  chunk: { dLogits: Ref; rows: number; first: number },
+  dHidden: Ref,
+): void {
+  const { dtype } = head.hidden.type
+  const { vocabulary, width } = head
+  const sizes = { m: chunk.rows, n: width, k: vocabulary, lda: vocabulary, ldb: width, ldd: width }
+  const to = at(dHidden, chunk.first * byteSize({ dtype, shape: [width] }))
+  ctx.gemm({
+    shape: {
+      ...sizes,
+      ...{
+        transposeA: false,
+        transposeB: false,
+        input: dtype,
+        output: dtype,
+        batch: 1,
+        strideA: 0,
+        strideB: 0,
+        strideD: 0,
+      },
+    },
+    ...{ a: chunk.dLogits, b: head.weight, c: null, d: to, alpha: 1 },
+  })
+}
+
 const linearCrossEntropy: CudaKernel<AttrsOf<'linearCrossEntropy'>> = (ctx, node) => {
   const [hidden, weight, targets] = node.inputs
   const [loss, correct] = [ctx.alloc(node), ctx.alloc(node, 1)]
   const { labelSmoothing } = node.attrs
-  forChunks(ctx, headOf(ctx, hidden, weight), targets.ref, (chunk, first) => {
-    emitLoss(ctx, { ...chunk, labelSmoothing }, at(loss, first * 4), at(correct, first * 4))
+  const head = headOf(ctx, hidden, weight)
+  const { cotangent } = node
+  if (cotangent === null) {
+    forChunks(ctx, head, targets.ref, (chunk, first) => {
+      emitLoss(ctx, { ...chunk, labelSmoothing }, at(loss, first * 4), at(correct, first * 4))
+    })
+    return
+  }
+  const dHidden = ctx.alloc(node, 2)
+  const dLogits = gradientScratch(ctx, head)
+  forChunks(ctx, head, targets.ref, (chunk, first) => {
+    ctx.launch({
+      source: { file: 'loss', defines: { T: cType(chunk.dtype), TGRAD: cType(hidden.type.dtype) } },
+      entry: 'crossEntropyBoth',
+      grid: [chunk.rows, 1, 1],
+      block: THREADS,
+      args: [
+        ...[at(loss, first * 4), at(correct, first * 4), dLogits].map((ref) => output(ref)),
+        ...[input(chunk.logits), input(chunk.targets), i32(chunk.vocabulary), f32(labelSmoothing), f32(cotangent)],
+      ],
+    })
+    emitHiddenGradient(ctx, head, { dLogits, rows: chunk.rows, first }, dHidden)
   })
 }
 
 const linearCrossEntropyBackward: CudaKernel<AttrsOf<'linearCrossEntropyBackward'>> = (ctx, node) => {
   const [dLoss, hidden, weight, targets] = node.inputs
-  const { dtype, shape } = hidden.type
   const { labelSmoothing } = node.attrs
   const head = headOf(ctx, hidden, weight)
-  const { vocabulary, width } = head
   const dHidden = ctx.alloc(node)
-  const dLogits = ctx.scratch(
-    Math.min(sizeOf(shape.slice(0, 1)), Math.floor(LOGITS_BYTES / 4 / vocabulary) + 16) *
-      vocabulary *
-      byteSize({ dtype, shape: [] }),
-  )
+  const dLogits = gradientScratch(ctx, head)
   forChunks(ctx, head, targets.ref, (chunk, first) => {
-    emitLossBackward(ctx, { ...chunk, labelSmoothing }, at(dLoss.ref, first * 4), dLogits, dtype)
-    ctx.gemm({
-      shape: {
-        ...{
-          m: chunk.rows,
-          n: width,
-          k: vocabulary,
-          transposeA: false,
-          transposeB: false,
-          lda: vocabulary,
-          ldb: width,
-          ldd: width,
-        },
-        ...{ input: dtype, output: dtype, batch: 1, strideA: 0, strideB: 0, strideD: 0 },
-      },
-      ...{ a: dLogits, b: head.weight, c: null, d: at(dHidden, first * byteSize({ dtype, shape: [width] })), alpha: 1 },
-    })
+    emitLossBackward(ctx, { ...chunk, labelSmoothing }, at(dLoss.ref, first * 4), dLogits, hidden.type.dtype)
+    emitHiddenGradient(ctx, head, { dLogits, rows: chunk.rows, first }, dHidden)
   })
 }
 
