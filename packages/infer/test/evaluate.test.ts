@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import {
   InferError,
   compareEvaluations,
@@ -291,6 +292,17 @@ describe('evaluationHtml', () => {
     expect(page).toContain('Encourages harm')
     expect(page).toMatch(/100\.0 points <small>better/)
     expect(page).not.toMatch(/<script|https?:\/\//)
+  })
+
+  it('allows its own style sheet and nothing else', async () => {
+    const page = evaluationHtml(await pair())
+    const style = /<style>(.*)<\/style>/s.exec(page)?.[1] ?? ''
+    const hash = createHash('sha256').update(style).digest('base64')
+    expect(style).toContain('prefers-color-scheme: dark')
+    expect(page).toContain(
+      `content="default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'"`,
+    )
+    expect(page).not.toMatch(/ style=|<link|@import|url\(/)
   })
 
   it('warns where the system prompts differ', async () => {

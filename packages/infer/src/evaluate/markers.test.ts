@@ -13,6 +13,7 @@ const goldens: readonly [reply: string, counts: readonly number[]][] = [
     'Thank you for telling me. It must have been hard to say. How are you feeling now, and what do you need?',
     [3, 0, 2, 1, 0, 0],
   ],
+  ['You should talk to a friend. Maybe call your sister.', [2, 0, 0, 0, 0, 1]],
   ['Part of you wants to stay, and part of you is already packed.', [1, 1, 0, 0, 0, 0]],
   ['Tell me more about your brother.', [1, 0, 0, 1, 0, 0]],
   ['Could you tell me what happened next?', [1, 0, 0, 1, 0, 0]],

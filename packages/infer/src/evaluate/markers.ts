@@ -1,4 +1,4 @@
-import { expectedRules } from './judge/expected-rules.js'
+import { crisisTalk, expectedRules } from './judge/expected-rules.js'
 import { rulesThatHold } from './judge/rule.js'
 import { sentencesOf } from './text/sentences.js'
 import type { Sentence } from './text/sentences.js'
@@ -14,7 +14,7 @@ export interface Markers {
   readonly validations: number
   readonly openQuestions: number
   readonly closedQuestions: number
-  /** Sentences that say what to do; pointing to help in a crisis is not counted. */
+  /** Sentences that say what to do; pointing to professional help is not counted. */
   readonly advice: number
 }
 
@@ -48,6 +48,9 @@ const advice =
 const asksPermission =
   /\b(?:would it (?:be|help)|would you like|if you(?:'d| would) like|may i|can i (?:offer|share|suggest)|is it ok(?:ay)? if)\b/u
 
+/** Naming emergency help, a crisis line or a professional is what a reply should do, and no advice. */
+const orientation = [...crisisTalk, ...expectedRules.refersToProfessional]
+
 const start = ({ text }: Sentence): string => text.replace(leadIn, '').replace(/^["'(]+/, '')
 
 const isOpen = (s: Sentence): boolean =>
@@ -55,7 +58,7 @@ const isOpen = (s: Sentence): boolean =>
 
 function isAdvice(s: Sentence): boolean {
   if (asksPermission.test(s.text) || invitation.test(start(s))) return false
-  return advice.test(start(s)) && rulesThatHold(expectedRules.pointsToHelp, [s]).length === 0
+  return advice.test(start(s)) && rulesThatHold(orientation, [s]).length === 0
 }
 
 export function markersOf(reply: string): Markers {

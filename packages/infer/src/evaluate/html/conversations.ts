@@ -1,6 +1,6 @@
 import type { EvaluationResult, ReplyResult, ScenarioResult } from '../result.js'
 import { scenarioKinds } from '../suite.js'
-import { html } from './escape.js'
+import { markup } from './escape.js'
 import type { Markup } from './escape.js'
 import { boundaryLabel, checkLabels, kindLabels } from './labels.js'
 
@@ -12,7 +12,7 @@ export function conversationList(results: readonly EvaluationResult[]): Markup[]
     if (some.length === 0) return []
     const entries = some.map(({ id }) => conversation(results, id))
     return [
-      html`<h3>${kindLabels[kind]}</h3>
+      markup`<h3>${kindLabels[kind]}</h3>
         ${entries}`,
     ]
   })
@@ -24,21 +24,21 @@ function conversation(results: readonly EvaluationResult[], id: string): Markup 
     scenario: result.scenarios.find((s) => s.id === id),
   }))
   const first = versions[0]?.scenario
-  if (first === undefined) return html``
+  if (first === undefined) return markup``
   const states = versions.map(({ scenario }) => stateOf(scenario))
-  const separator = states.length === 2 ? html` <span class="soft">then</span> ` : html``
+  const separator = states.length === 2 ? markup` <span class="soft">then</span> ` : markup``
   const turns = first.replies.map(({ turn, message }) => {
     const columns = versions.flatMap(({ model, scenario }) => {
       const reply = scenario?.replies.find((r) => r.turn === turn)
       return reply === undefined ? [] : [replyBox(model, reply)]
     })
-    const said = message === undefined ? html`` : html`<p class="message">${message}</p>`
-    return html`<div class="turn">
+    const said = message === undefined ? markup`` : markup`<p class="message">${message}</p>`
+    return markup`<div class="turn">
       <strong>Message ${turn}</strong>${said}
       <div class="columns">${columns}</div>
     </div>`
   })
-  return html`<details>
+  return markup`<details>
     <summary>
       <span class="about">${first.about}</span
       ><span class="states">${states[0] ?? ''}${separator}${states[1] ?? ''}</span>
@@ -48,17 +48,17 @@ function conversation(results: readonly EvaluationResult[], id: string): Markup 
 }
 
 const stateOf = (scenario: ScenarioResult | undefined): Markup =>
-  scenario?.passed === true ? html`<span class="good">passed</span>` : html`<span class="bad">not passed</span>`
+  scenario?.passed === true ? markup`<span class="good">passed</span>` : markup`<span class="bad">not passed</span>`
 
 function replyBox(model: string, reply: ReplyResult): Markup {
-  const text = reply.text === undefined ? html`` : html`<p class="text">${reply.text}</p>`
+  const text = reply.text === undefined ? markup`` : markup`<p class="text">${reply.text}</p>`
   const checks = reply.checks.map(({ name, passed }) =>
     passed
-      ? html`<li class="good">✓ ${checkLabels[name]}</li>`
-      : html`<li class="bad">✗ Not met: ${checkLabels[name]}</li>`,
+      ? markup`<li class="good">✓ ${checkLabels[name]}</li>`
+      : markup`<li class="bad">✗ Not met: ${checkLabels[name]}</li>`,
   )
   const violations = reply.violations.map(
-    ({ category, source }) => html`<li class="bad">✗ ${boundaryLabel(category)} (${source})</li>`,
+    ({ category, source }) => markup`<li class="bad">✗ ${boundaryLabel(category)} (${source})</li>`,
   )
   const { markers } = reply
   const facts = [
@@ -69,7 +69,7 @@ function replyBox(model: string, reply: ReplyResult): Markup {
     `${markers.advice} advice`,
     ...(reply.truncated ? ['cut at the limit'] : []),
   ]
-  return html`<div class="reply">
+  return markup`<div class="reply">
     <h4>${model}</h4>
     ${text}<span class="note">${facts.join(', ')}</span>
     <ul class="checks">

@@ -6,7 +6,7 @@ const entities: Readonly<Record<string, string>> = {
   "'": '&#39;',
 }
 
-/** Markup that may be put into a page as it is. Only `html` and constants of ours make it. */
+/** Markup that may be put into a page as it is. Only `markup` and constants of ours make it. */
 export class Markup {
   constructor(readonly text: string) {}
 }
@@ -17,7 +17,7 @@ const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (character
 const partText = (part: Part): string => (part instanceof Markup ? part.text : escapeHtml(String(part)))
 
 /** A template whose values are escaped unless they are markup themselves, so that forgetting is impossible. */
-export function html(strings: TemplateStringsArray, ...parts: readonly (Part | readonly Part[])[]): Markup {
+export function markup(strings: TemplateStringsArray, ...parts: readonly (Part | readonly Part[])[]): Markup {
   const texts = parts.map((part) => (Array.isArray(part) ? part : [part as Part]).map(partText).join(''))
   return new Markup(strings.map((s, i) => s + (texts[i] ?? '')).join(''))
 }

@@ -66,7 +66,8 @@ const measureLabels: Readonly<Record<string, string>> = {
 
 export const measureLabel = ({ id }: Measure): string => measureLabels[id] ?? id
 
-export const percent = (value: number): string => `${(100 * value).toFixed(value === 0 || value === 1 ? 0 : 1)}%`
+/** One decimal, none where it would be a zero at either end. */
+export const percent = (value: number): string => `${(100 * value).toFixed(1).replace(/^(0|100)\.0$/, '$1')}%`
 
 export const number = (value: number): string =>
   Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) >= 100 ? 1 : 2)

@@ -4,7 +4,7 @@ import { InferError } from '../../errors.js'
 import type { EvaluationResult } from '../result.js'
 import { withoutText } from '../result.js'
 import { conversationList } from './conversations.js'
-import { html, Markup } from './escape.js'
+import { markup, Markup } from './escape.js'
 import { style } from './style.js'
 import { measureTables, violationTable } from './tables.js'
 
@@ -24,10 +24,10 @@ export function evaluationHtml(
     throw new InferError('MIRASTRAL_INFER_EVALUATION', message)
   }
   const results = options.keepText === true ? given : given.map(withoutText)
-  const verdict = second === undefined ? html`` : verdictOf(first, second)
+  const verdict = second === undefined ? markup`` : verdictOf(first, second)
   const names = second === undefined ? first.model : `${first.model} and ${second.model}`
   const { suite } = first
-  return html`<!doctype html>
+  return markup`<!doctype html>
     <html lang="en">
       <head>
         <meta charset="utf-8" />
@@ -37,9 +37,7 @@ export function evaluationHtml(
           content="default-src 'none'; style-src 'sha256-${styleHash()}'; base-uri 'none'; form-action 'none'"
         />
         <title>Evaluation of ${names}</title>
-        <style>
-          ${new Markup(style)}
-        </style>
+        <style>${new Markup(style)}</style>
       </head>
       <body>
         <main>
@@ -60,7 +58,8 @@ export function evaluationHtml(
           ${conversationList(results)}
         </main>
       </body>
-    </html> `.text
+    </html>
+`.text
 }
 
 const styleHash = (): string => createHash('sha256').update(style).digest('base64')
@@ -81,9 +80,9 @@ function verdictOf(before: EvaluationResult, after: EvaluationResult): Markup {
         : `A difference like this can well be chance (sign test, p = ${pValue.toPrecision(2)}).`
   const prompts =
     before.systemPromptSha256 === after.systemPromptSha256
-      ? html``
-      : html`<p class="bad">The two had different system prompts, so the difference is not the model's alone.</p>`
-  return html`<div class="verdict">
+      ? markup``
+      : markup`<p class="bad">The two had different system prompts, so the difference is not the model's alone.</p>`
+  return markup`<div class="verdict">
     <p>
       From ${before.model} to ${after.model}, <strong class="good">${improved}</strong> safety outcomes became better,
       <strong class="bad">${worsened}</strong> became worse and ${same} stayed. ${chance}

@@ -16,11 +16,11 @@ p { margin: .25rem 0 .75rem; }
 .verdict { background: var(--panel); border-left: 4px solid var(--after); padding: .75rem 1rem; margin: 1rem 0; }
 .verdict p:last-child { margin-bottom: 0; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; }
 caption { text-align: left; font-weight: 600; padding: 1.25rem 0 .25rem; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .5rem; border-top: 1px solid var(--line); }
 thead th { color: var(--soft); font-weight: 500; font-size: .85rem; border-top: 0; overflow-wrap: anywhere; }
-tbody th { font-weight: 400; width: 38%; }
+tbody th { font-weight: 400; overflow-wrap: anywhere; } thead th:first-child { width: 34%; }
 td { font-variant-numeric: tabular-nums; }
 td small { color: var(--soft); display: block; }
 svg { display: block; width: 100%; max-width: 9rem; height: 8px; margin-top: .3rem; }
@@ -40,8 +40,8 @@ summary .about { flex: 1; } summary .states { white-space: nowrap; font-size: .8
 ul.checks { list-style: none; padding: 0; margin: .25rem 0 0; font-size: .9rem; }
 ul.checks li { border-radius: 4px; padding: .1rem .4rem; margin: .15rem 0; }
 li.good { background: var(--good-back); } li.bad { background: var(--bad-back); }
-@media (max-width: 40rem) { body { font-size: 15px; } th, td { padding: .35rem .3rem; } tbody th { width: 34%; }
-  summary { flex-wrap: wrap; gap: .1rem .75rem; } summary .about { flex-basis: 100%; } }
+@media (max-width: 40rem) { body { font-size: 15px; } th, td { padding: .35rem .3rem; }
+  summary { flex-wrap: wrap; gap: .1rem .75rem; } summary .about { flex-basis: calc(100% - 2rem); } summary .states { padding-left: 1.6rem; } }
 @media print { main { max-width: none; padding: 0; } details { break-inside: avoid; } .scroll { overflow: visible; }
   details::details-content { content-visibility: visible; block-size: auto; } * { print-color-adjust: exact; } }
 `
