@@ -25,10 +25,10 @@ import {
   batchesOf,
   createTrainStep,
   inspectRun,
+  installSignalHandlers,
   parseTrainingOptions,
-  showProgress,
+  StopSource,
   train,
-  TrainerEvents,
 } from '@mirastral/trainer'
 import { smallBaseModel } from './lib/base-model.js'
 import type { FinetuneOptions } from './lib/command-line.js'
@@ -53,13 +53,17 @@ const QUESTION = 'I keep waking up at four and going over everything I said at w
 async function main(): Promise<number> {
   const options = readOptions(process.argv.slice(2))
   if (options === 'help') return 0
+  // From here on a signal ends the run saved, in whatever phase it is; a second one ends it at once.
+  const stop = new StopSource()
+  installSignalHandlers(stop, { onFirst: (signal) => say(`${signal}: stopping`) })
 
   // 1. The base model: its linear layers become NF4 while they are read.
-  const model = await loadModel(options.model ?? (await ownBaseModel(options)), {
+  const model = await loadModel(options.model ?? (await ownBaseModel(options, stop)), {
     quantization: 'nf4',
     dtype: computeDtype(options),
   })
   for (const warning of model.warnings) say(`note: ${warning}`)
+  stop.throwIfRequested()
 
   // 2. The conversations that no run has seen yet. A run that was interrupted goes on with the files it began with.
   const before = await inspectRun(options.out)
@@ -76,11 +80,12 @@ async function main(): Promise<number> {
       options: { maxLength: options['max-length'], evalFraction: options['eval-fraction'] },
     })
     showData(data.report)
+    stop.throwIfRequested()
 
     // 3. Training. Files count as processed only once what they taught is safe.
     const { backend, placement, lines } = await placeRun(options, model, kept?.placement ?? null)
     lines.forEach((line) => say(`  ${line}`))
-    const { result, plan, modules } = await trainAdapter(options, model, data, { backend, placement })
+    const { result, plan, modules } = await trainAdapter(options, model, data, { backend, placement, stop })
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
     if (isDone) await data.commit({ steps: [result.startStep + 1, result.step], adapter: result.finalModel ?? '' })
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
@@ -122,7 +127,7 @@ async function trainAdapter(
   options: FinetuneOptions,
   model: LoadedModel,
   data: PreparedData,
-  { backend, placement }: { backend: Backend; placement: Placement },
+  { backend, placement, stop }: { backend: Backend; placement: Placement; stop: StopSource },
 ) {
   const recipe = recipeOf(options)
   const modules = modulesOfModel(model.architecture.parameters(model.config))
@@ -141,14 +146,12 @@ async function trainAdapter(
     padTokenId: data.tokenizer.padTokenId,
     sequenceLength: paddedLengths(recipe.maxLength),
   }
-  const events = new TrainerEvents()
-  const endProgress = showProgress(events, { stream: process.stdout, elapsed: () => process.uptime() })
   const result = await train({
     outputDir: options.out,
     options: recipe,
     identity: {
       model: model.identity,
-      adapter: `r=${options.rank} alpha=${options.alpha} dropout=${options.dropout} on ${options.targets}`,
+      adapter: adapterName(options),
       tokenizer: data.tokenizer.hash,
       preparation: `length ${options['max-length']}, eval ${options['eval-fraction']}`,
       data: hashOf(used.map((file) => file.sha256)),
@@ -166,8 +169,25 @@ async function trainAdapter(
       return createTrainStep({ backend, model, adapter, options: recipe, checkpointing: placement.checkpointing })
     },
     saveAdapter: (folder, tensors) => saveAdapter(folder, { plan, tensors }),
-    events,
-  }).finally(endProgress)
+    stop,
+    handleSignals: false,
+    progress: process.stdout,
+    about: {
+      Model: {
+        Base: model.name,
+        Type: model.config.modelType,
+        Quantization: 'NF4, blocks of 64',
+        Adapter: adapterName(options),
+      },
+      Data: {
+        Files: used.length,
+        'Training conversations': data.report.train.examples,
+        'Evaluation conversations': data.report.eval.examples,
+        'Training tokens': data.report.train.tokens,
+        'Trained tokens': data.report.train.trainedTokens,
+      },
+    },
+  })
   return { result, plan, modules }
 }
 
@@ -179,6 +199,9 @@ async function answerOf(model: LoadedModel, adapter: Adapter | null, backend: Ba
     await generator.dispose()
   }
 }
+
+const adapterName = ({ rank, alpha, dropout, targets }: FinetuneOptions): string =>
+  `r=${rank} alpha=${alpha} dropout=${dropout} on ${targets}`
 
 /** The recipe of the Hugging Face Trainer in its own words; a small model learns at a higher rate. */
 function recipeOf(options: FinetuneOptions) {
@@ -200,12 +223,13 @@ function recipeOf(options: FinetuneOptions) {
 /** Batches are padded to one of these lengths: short ones cost less, and each length is compiled once. */
 const paddedLengths = (longest: number): number[] => [0.25, 0.5, 0.75, 1].map((share) => Math.ceil(share * longest))
 
-const ownBaseModel = (options: FinetuneOptions): Promise<string> =>
+const ownBaseModel = (options: FinetuneOptions, stop: StopSource): Promise<string> =>
   smallBaseModel({
     folder: here('../.cache/small-mistral'),
     tokenizer: here('tokenizer'),
     conversations: here('data'),
     log: say,
+    stop,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   })
 

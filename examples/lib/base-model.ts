@@ -12,6 +12,7 @@ import { initializeAdapter, modulesOfModel, parameterOfKey, parseLoraConfig } fr
 import type { LoadedModel } from '@mirastral/models'
 import { loadModel, writeRandomModel } from '@mirastral/models'
 import { SafetensorsFile, writeSafetensors } from '@mirastral/safetensors'
+import type { StopSource } from '@mirastral/trainer'
 import { createTrainStep, parseTrainingOptions, statePrefix } from '@mirastral/trainer'
 
 const CONFIG = {
@@ -45,6 +46,8 @@ export interface BaseModelRequest {
   readonly conversations: string
   readonly threads?: number
   readonly log: (line: string) => void
+  /** Looked at between steps. What is unfinished is made anew next time. */
+  readonly stop: StopSource
 }
 
 /** The folder of the small base model. */
@@ -90,6 +93,7 @@ async function read(model: LoadedModel, request: BaseModelRequest): Promise<Read
   const batches = await pieces(request)
   let loss = NaN
   for (let i = 0; i < READING.steps; i++) {
+    request.stop.throwIfRequested()
     const { lossSum, tokens } = await step.accumulate(batches(i), { microStep: i })
     const decay = 1 - i / READING.steps
     await step.update({ learningRate: READING.learningRate * decay, step: i + 1, tokens })

@@ -96,7 +96,8 @@ export async function runMain(main: () => Promise<number>): Promise<void> {
   } catch (error) {
     const known = error instanceof Error && 'exitCode' in error && typeof error.exitCode === 'number'
     const message = error instanceof Error ? error.message : String(error)
-    process.stderr.write(`${known ? 'error' : 'unexpected error'}: ${message}\n`)
+    if (known && error.exitCode === 0) process.stdout.write(`${message}\n`)
+    else process.stderr.write(`${known ? 'error' : 'unexpected error'}: ${message}\n`)
     if (process.env.DEBUG?.includes('mirastral') && error instanceof Error) process.stderr.write(`${error.stack}\n`)
     process.exitCode = known ? Number(error.exitCode) : 1
   }
