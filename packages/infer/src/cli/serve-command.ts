@@ -45,6 +45,7 @@ export async function serveCommand(argv: readonly string[], io: CommandIo): Prom
     })
     const page = options.page === 'on' ? `${server.url}/ is the chat page, ` : ''
     io.out(`${page}${server.url}/v1 the OpenAI-compatible API of ${generator.modelId}. Ctrl-C stops.\n`)
+    io.out('No safety guard is in the path: this is for trying a model, not for people in need. See docs/safety.md.\n')
     await untilStopped(server, io)
     return 0
   } finally {
