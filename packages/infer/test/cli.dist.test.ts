@@ -10,7 +10,8 @@ import OpenAI from 'openai'
 import { afterEach, describe, expect, it } from 'vitest'
 
 const cli = fileURLToPath(new URL('../dist/mirastral-cli.js', import.meta.url))
-const echo = fileURLToPath(new URL('./support/echo-generator.mjs', import.meta.url))
+const support = (name: string): string => fileURLToPath(new URL(`./support/${name}`, import.meta.url))
+const echo = support('echo-generator.mjs')
 
 interface Run {
   readonly child: ChildProcess
@@ -123,6 +124,21 @@ describe('mirastral serve', () => {
     expect(await second.ended).toBe(0)
   })
 
+  it('puts a guard between the model and everybody who asks', async () => {
+    const { client, url } = await serveEcho(['--guard', support('polite-guard.mjs')])
+    const ask = async (content: string) => {
+      const { choices } = await client.chat.completions.create({ model: 'echo', messages: [{ role: 'user', content }] })
+      return [choices[0].message.content, choices[0].finish_reason]
+    }
+    expect(await ask('hello')).toEqual(['hello', 'stop'])
+    expect(await ask('help')).toEqual(['Please call 112.', 'stop'])
+    expect(await ask('something rude here')).toEqual(['something ...', 'content_filter'])
+    const body = JSON.stringify({ turns: [{ role: 'user', content: 'help' }] })
+    const headers = { 'content-type': 'application/json' }
+    const page = await fetch(`${url}/api/chat`, { method: 'POST', headers, body })
+    expect(await page.text()).toContain('Please call 112.')
+  })
+
   it('keeps a profile, encrypted, over a restart', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'serve-'))
     const args = ['--profile', join(folder, 'profile.json')]
@@ -189,6 +205,10 @@ describe('mirastral serve', () => {
       [['serve'], /^error: mirastral serve: --model: give either a model or a generator; --help lists the options\n$/],
       [['serve', '--generator', join(folder, 'gone.mjs')], /^error: mirastral serve: --generator: .* cannot be loaded/],
       [['serve', '--generator', notOne], /has no default export that is a TextGenerator or makes one\n$/],
+      [
+        ['serve', '--generator', echo, '--guard', echo],
+        /has no default export that is a ConversationGuard or makes one\n$/,
+      ],
       [['serve', '--generator', echo, '--host', '0.0.0.0'], /^error: serve: an API key is needed for any address but/],
       [['serve', '--generator', echo, '--profile', 'p'], /set the variable MIRASTRAL_PROFILE_PASSPHRASE/],
       [['serve', '--generator', echo, '--system-prompt', 'gone'], /--system-prompt: cannot read gone \(ENOENT\)/],

@@ -1,7 +1,7 @@
-import { basename, resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { basename } from 'node:path'
 import { InferError } from '../errors.js'
 import type { TextGenerator } from '../text-generator.js'
+import { loadDefaultExport } from './load-module.js'
 import type { ServeCommandOptions } from './serve-options.js'
 
 export interface LoadedGenerator {
@@ -56,17 +56,11 @@ async function fromModel(
 }
 
 async function fromModule(path: string, modelId: string | undefined): Promise<LoadedGenerator> {
-  const fail = (reason: string, cause?: unknown): never => {
-    const message = `mirastral serve: --generator: ${path} ${reason}`
-    throw new InferError('MIRASTRAL_INFER_OPTION', message, { cause })
+  const made = await loadDefaultExport('generator', path)
+  if (!isGenerator(made)) {
+    const message = `mirastral serve: --generator: ${path} has no default export that is a TextGenerator or makes one`
+    throw new InferError('MIRASTRAL_INFER_OPTION', message)
   }
-  const module = await import(pathToFileURL(resolve(path)).href).then(
-    (loaded: { default?: unknown }) => loaded,
-    (error: unknown) => fail(`cannot be loaded: ${error instanceof Error ? error.message : String(error)}`, error),
-  )
-  const given: unknown = module.default
-  const made: unknown = typeof given === 'function' ? await (given as () => unknown)() : given
-  if (!isGenerator(made)) return fail('has no default export that is a TextGenerator or makes one')
   const generator = modelId === undefined ? made : renamed(made, modelId)
   return { generator, dispose: () => Promise.resolve() }
 }

@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import type { Hono } from 'hono'
 import { InferError } from '../errors.js'
+import { guardGenerator } from '../guarded-generator.js'
 import { techniquePrompt, techniquePrompts } from '../prompts/index.js'
 import { ProfileStore } from '../profile/profile-store.js'
 import type { AppEnv, AppServices } from '../server/app.js'
 import { jsonLog } from '../server/log.js'
+import { checkAddress } from '../server/access.js'
 import { loadPageAssets } from '../server/page-assets.js'
 import { chatPageRoutes } from '../server/page-routes.js'
 import type { ChatPageOptions } from '../server/page-routes.js'
@@ -12,6 +14,7 @@ import { serve } from '../server/serve.js'
 import type { RunningServer, ServeOptions } from '../server/serve.js'
 import type { TextGenerator } from '../text-generator.js'
 import { loadGenerator } from './load-generator.js'
+import { loadGuard } from './load-guard.js'
 import { readServeOptions, serveHelp } from './serve-options.js'
 import type { ServeCommandOptions } from './serve-options.js'
 
@@ -32,8 +35,12 @@ export async function serveCommand(argv: readonly string[], io: CommandIo): Prom
     return 0
   }
   const apiKeys = await readApiKeys(options, io.env)
-  const { generator, dispose } = await loadGenerator(options, (line) => io.err(`${line}\n`))
+  // Before a model is read, which takes its time.
+  checkAddress(options.host, apiKeys)
+  const guard = options.guard === undefined ? undefined : await loadGuard(options.guard)
+  const { generator: model, dispose } = await loadGenerator(options, (line) => io.err(`${line}\n`))
   try {
+    const generator = guard === undefined ? model : guardGenerator(model, guard)
     const server = await serve({
       models: [generator],
       hostname: options.host,
@@ -43,6 +50,7 @@ export async function serveCommand(argv: readonly string[], io: CommandIo): Prom
       log: jsonLog(io.err),
       ...(await pageRoutes(options, generator, io.env)),
     })
+    if (guard === undefined) io.err('note: no guard stands between the model and the person (--guard)\n')
     const page = options.page === 'on' ? `${server.url}/ is the chat page, ` : ''
     io.out(`${page}${server.url}/v1 the OpenAI-compatible API of ${generator.modelId}. Ctrl-C stops.\n`)
     io.out('No safety guard is in the path: this is for trying a model, not for people in need. See docs/safety.md.\n')

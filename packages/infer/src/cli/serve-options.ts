@@ -19,8 +19,7 @@ const schema = z
     host: z.string().min(1).default('127.0.0.1'),
     port: number.int().min(0).max(65535).default(8080),
     'api-key-file': z.string().min(1).optional(),
-    guard: z.enum(['on', 'off']).default('on'),
-    country: z.string().regex(/^[A-Za-z]{2}$/, 'must be two letters, as in DE or US').optional(), // prettier-ignore
+    guard: z.string().min(1).optional(),
     'system-prompt': z.string().min(1).optional(),
     temperature: number.min(0).max(2).default(0.7),
     'top-p': number.gt(0).max(1).default(0.95),
@@ -57,8 +56,7 @@ Serves a model as an OpenAI-compatible API, with a chat page. Ctrl-C stops it wh
   --threads N
   --host 127.0.0.1 --port 8080 any other host needs an API key
   --api-key-file FILE          one key in each line; or the variable MIRASTRAL_API_KEY
-  --guard on|off               the safety guard (default: on)
-  --country XX                 whose crisis lines are named (default: international ones)
+  --guard MODULE.js            a module whose default export is a ConversationGuard, or makes one
   --system-prompt FILE         the system prompt of the chat page (default: techniques of supportive conversation)
   --temperature 0.7 --top-p 0.95 --max-new-tokens 512
                                how the chat page's answers are drawn; API clients say it themselves

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { isIPv4 } from 'node:net'
+import { InferError } from '../errors.js'
 import { ApiError } from './api-error.js'
 
 /** Whether only programs on this machine can reach the address. */
@@ -33,6 +34,17 @@ export class ApiKeys {
     const message = 'An API key is needed: send the header "Authorization: Bearer <key>".'
     throw new ApiError(401, 'authentication_error', message, { code: 'invalid_api_key' })
   }
+}
+
+/** Throws `InferError` unless the keys fit the address that a server is to listen on. */
+export function checkAddress(hostname: string, apiKeys: readonly string[]): void {
+  const fail = (message: string): never => {
+    throw new InferError('MIRASTRAL_INFER_SERVER', `serve: ${message}`)
+  }
+  if (!isLoopback(hostname) && apiKeys.length === 0) {
+    fail(`an API key is needed for any address but 127.0.0.1 and ::1, got ${hostname}; set one`)
+  }
+  if (apiKeys.some((key) => key.length < 16)) fail('an API key must have at least 16 characters')
 }
 
 export interface RequestOrigin {

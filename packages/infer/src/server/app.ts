@@ -5,7 +5,7 @@ import type { Context } from 'hono'
 import { routePath } from 'hono/route'
 import { InferError } from '../errors.js'
 import type { TextGenerator } from '../text-generator.js'
-import { ApiKeys, checkOrigin, isLoopback, securityHeaders } from './access.js'
+import { ApiKeys, checkAddress, checkOrigin, isLoopback, securityHeaders } from './access.js'
 import { Admission } from './admission.js'
 import { Answering, ClientGone } from './answering.js'
 import { ApiError, loggableError, toApiError } from './api-error.js'
@@ -61,8 +61,10 @@ export interface App {
  */
 export function createApp(options: AppOptions): App {
   const { hostname = '127.0.0.1', log = () => undefined } = options
-  const keys = new ApiKeys(options.apiKeys ?? [])
-  checkOptions(options, hostname, keys)
+  const { apiKeys = [] } = options
+  checkAddress(hostname, apiKeys)
+  checkModels(options.models)
+  const keys = new ApiKeys(apiKeys)
   const limits = limitsSchema.parse(options.limits ?? {})
   const admission = new Admission(limits)
   const kill = new AbortController()
@@ -126,17 +128,11 @@ export function createApp(options: AppOptions): App {
   }
 }
 
-function checkOptions(options: AppOptions, hostname: string, keys: ApiKeys): void {
-  const fail = (message: string): never => {
-    throw new InferError('MIRASTRAL_INFER_SERVER', `serve: ${message}`)
-  }
-  const names = options.models.map((model) => model.modelId)
-  if (names.length === 0) fail('at least one model is needed')
-  if (new Set(names).size < names.length) fail('every model needs a name of its own')
-  if (!isLoopback(hostname) && !keys.required) {
-    fail(`an API key is needed for any address but 127.0.0.1 and ::1, got ${hostname}; set one`)
-  }
-  if ((options.apiKeys ?? []).some((key) => key.length < 16)) fail('an API key must have at least 16 characters')
+function checkModels(models: readonly TextGenerator[]): void {
+  const names = new Set(models.map((model) => model.modelId))
+  if (names.size > 0 && names.size === models.length) return
+  const rule = names.size === 0 ? 'at least one model is needed' : 'every model needs a name of its own'
+  throw new InferError('MIRASTRAL_INFER_SERVER', `serve: ${rule}`)
 }
 
 function checkRate(rates: RateLimit, caller: string): void {
