@@ -116,6 +116,11 @@ describe('the page chat', () => {
       help,
       hasProfile: false,
     })
+    const plain = await startPage([])
+    const { help: offered } = (await (await plain.send('/api/session', 'GET')).json()) as {
+      help: { resources: object[] }
+    }
+    expect(offered.resources.length).toBeGreaterThan(3)
   })
 })
 

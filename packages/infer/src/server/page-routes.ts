@@ -35,7 +35,7 @@ export interface ChatPageOptions {
   readonly disclaimer?: string
   /** Ways to begin, offered before the first message. */
   readonly starters?: readonly string[]
-  /** Where to get help, behind the button "Help now"; left out, there is no such button. */
+  /** Where to get help, behind the button "Help now". Default: emergency numbers and a directory of crisis lines. */
   readonly help?: Notice
 }
 
@@ -45,7 +45,7 @@ export interface PageSession {
   readonly greeting: string
   readonly disclaimer: string
   readonly starters: readonly string[]
-  readonly help: Notice | null
+  readonly help: Notice
   readonly hasProfile: boolean
 }
 
@@ -56,6 +56,22 @@ const defaults = {
     'You are talking with a computer program that listens and asks back. It is not a person, not a therapist and not a ' +
     'doctor, and it can be wrong. For diagnosis, treatment or an emergency, please turn to people who can help.',
   starters: ['I would like to sort out my week', 'I feel overwhelmed', 'Help me with a small goal'],
+  help: {
+    category: 'help',
+    severity: 'none',
+    text: 'If you are in danger, or might harm yourself or somebody else, call the emergency number of your country now.',
+    resources: [
+      { name: 'Europe, and most mobile networks', phone: '112' },
+      { name: 'United States and Canada', phone: '911', description: 'Suicide and crisis line: call or text 988' },
+      { name: 'United Kingdom and Ireland', phone: '999', description: 'Samaritans: call 116 123' },
+      { name: 'Australia', phone: '000', description: 'Lifeline: call 13 11 14' },
+      {
+        name: 'Crisis lines of other countries',
+        url: 'https://findahelpline.com',
+        description: 'A directory of lines that are free and confidential',
+      },
+    ],
+  } satisfies Notice,
 }
 
 const text = z.string().max(20_000)
@@ -93,7 +109,7 @@ function sessionOf(options: ChatPageOptions): PageSession {
     greeting: options.greeting ?? defaults.greeting,
     disclaimer: options.disclaimer ?? defaults.disclaimer,
     starters: options.starters ?? defaults.starters,
-    help: options.help ?? null,
+    help: options.help ?? defaults.help,
     hasProfile: options.profile !== undefined,
   }
 }

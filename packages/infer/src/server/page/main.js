@@ -115,7 +115,7 @@ async function start() {
       }),
     ),
   )
-  if (help !== null) offerHelp(help)
+  offerHelp(help)
   if (hasProfile) setUpProfile()
   message.focus()
 }
