@@ -51,7 +51,7 @@ describe.skipIf(chromiumPath === undefined)('the chat page in a browser', () => 
     const server = await startTestServer({
       models: [generator],
       ...(apiKeys === undefined ? {} : { apiKeys }),
-      routes: (app, services) => chatPageRoutes(app, services, { assets, generator, help, ...options }),
+      routes: (app, services) => chatPageRoutes(app, services, { assets, generator, ...options }),
     })
     return { server, generator }
   }
@@ -102,6 +102,9 @@ describe.skipIf(chromiumPath === undefined)('the chat page in a browser', () => 
       await page.getByRole('button', { name: 'Profile' }).click()
       await page.getByText('Sleep through the night again').waitFor()
       await picture(page, `${name}-${colorScheme}-5-profile`)
+      await page.keyboard.press('Escape')
+      await page.getByRole('button', { name: 'Help now' }).click()
+      await picture(page, `${name}-${colorScheme}-6-help`)
       await page.keyboard.press('Escape')
       const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth')
       expect(overflow).toBeLessThanOrEqual(0)
