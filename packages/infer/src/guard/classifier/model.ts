@@ -50,7 +50,7 @@ export function decodeClassifier(bytes: Uint8Array, what = 'the classifier file'
   const headerLength = new DataView(bytes.buffer, bytes.byteOffset).getUint32(magic.length, true)
   if (start + headerLength > bytes.length) throw fail()
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(start, start + headerLength))) as LinearClassifier
-  const weights = new Int8Array(bytes.slice(start + headerLength).buffer)
+  const weights = Int8Array.from(bytes.subarray(start + headerLength), (byte) => (byte << 24) >> 24)
   if (weights.length !== header.labels.length * header.buckets) throw fail()
   return { ...header, weights }
 }

@@ -130,8 +130,7 @@ function correctTypo(word: string, spelling: Spelling): readonly string[] | unde
 
 /** People rarely mistype the first letter; a swap of the first two counts as the same start. */
 function sameStart(a: string, b: string): boolean {
-  const [[a0, a1], [b0, b1]] = [a, b]
-  return a0 === b0 || (a0 === b1 && a1 === b0)
+  return a.slice(0, 1) === b.slice(0, 1) || (a.slice(0, 1) === b.slice(1, 2) && a.slice(1, 2) === b.slice(0, 1))
 }
 
 /** Cuts "wanttodie" into known words, as few as possible, if the whole of it can be cut and a content word is among them. */

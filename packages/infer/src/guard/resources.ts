@@ -1,0 +1,80 @@
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { HelpResource } from '../text-generator.js'
+import { checkData, packageDataFolder, readDataFile } from './data.js'
+
+/** What a place can help with. */
+export const resourceKinds = ['emergency', 'suicide', 'abuse', 'child', 'poison'] as const
+export type ResourceKind = (typeof resourceKinds)[number]
+
+const resource = z.strictObject({
+  kind: z.enum(resourceKinds),
+  name: z.string().min(1),
+  phone: z.string().min(2).optional(),
+  /** What to text, and where to. */
+  text: z.string().min(2).optional(),
+  url: z.url({ protocol: /^https$/ }).optional(),
+  description: z.string().optional(),
+  /** Where the entry can be checked. */
+  source: z.url({ protocol: /^https$/ }),
+  /** The month of the information. */
+  asOf: z.string().regex(/^\d{4}-\d{2}$/),
+})
+export type GuardResource = z.infer<typeof resource>
+
+const resourceFile = z.strictObject({
+  version: z.string(),
+  note: z.string(),
+  /** Shown where the country is unknown, has no file entry, or has nothing of the kind. */
+  default: z.array(resource).refine((all) => resourceKinds.every((kind) => all.some((r) => r.kind === kind)), {
+    message: `must have an entry of each kind: ${resourceKinds.join(', ')}`,
+  }),
+  countries: z.record(z.string().regex(/^[A-Z]{2}$/), z.array(resource)),
+})
+export type ResourceDirectory = z.infer<typeof resourceFile>
+
+/**
+ * The directory that comes with the package, or the one given.
+ * @throws InferError MIRASTRAL_INFER_GUARD naming every problem.
+ */
+export function loadResources(value?: unknown): ResourceDirectory {
+  if (value !== undefined) return checkData('resources', value, resourceFile)
+  return readDataFile(join(packageDataFolder(), 'guard', 'resources.json'), resourceFile)
+}
+
+/** The entries of a country for these kinds, in the order of the kinds; for a kind that it lacks, the default's. */
+export function findResources(
+  directory: ResourceDirectory,
+  country: string | undefined,
+  kinds: readonly ResourceKind[],
+): GuardResource[] {
+  const own = (country === undefined ? undefined : directory.countries[country.toUpperCase()]) ?? []
+  return kinds.flatMap((kind) => {
+    const found = own.filter((r) => r.kind === kind)
+    return found.length > 0 ? found : directory.default.filter((r) => r.kind === kind)
+  })
+}
+
+/** One line of text for each place. */
+export function formatResources(resources: readonly GuardResource[]): string {
+  return resources
+    .map(({ name, phone, text, url, description }) => {
+      const ways = [phone && !name.includes(phone) ? phone : '', text ? `text ${text}` : '', url ?? ''].filter(
+        (w) => w !== '',
+      )
+      return `- ${[name, ...ways].join(', ')}${description ? ` (${description})` : ''}`
+    })
+    .join('\n')
+}
+
+/** What the page and the clients show. */
+export function helpResources(resources: readonly GuardResource[]): HelpResource[] {
+  return resources.map(({ name, phone, text, url, description }) => ({
+    name,
+    ...(phone ? { phone } : {}),
+    ...(url ? { url } : {}),
+    ...(description || text
+      ? { description: [description, text ? `text ${text}` : undefined].filter(Boolean).join('; ') }
+      : {}),
+  }))
+}
