@@ -93,13 +93,15 @@ describe('the fine-tune script', () => {
     expect(resumed.stdout).toContain('train loss')
   })
 
-  test('publishes the adapter with a card, and nothing else', async () => {
+  test.each(['end', 'every_save'])('publishes the adapter with a card, and nothing else: %s', async (when) => {
     const hub = await startHubServer('hf_test')
     try {
       const env = { HF_ENDPOINT: hub.url, HF_TOKEN: 'hf_test' }
-      const ended = await finetune([...args(), '--out', at('published'), '--push-to-hub', 'someone/adapter'], env)
+      const push = ['--push-to-hub', 'someone/adapter', '--push-when', when, '--save-steps', '1']
+      const ended = await finetune([...args(), '--out', at(`published-${when}`), ...push], env)
       expect(ended.stderr).toBe('')
-      expect(ended.stdout).toContain('published at')
+      expect(ended.code).toBe(0)
+      expect(ended.stdout).toContain(`the final model is published at ${hub.url}/someone/adapter`)
       const { files } = hub.head('someone/adapter')
       expect([...files.keys()].sort()).toEqual([
         '.gitattributes',
@@ -111,6 +113,16 @@ describe('the fine-tune script', () => {
     } finally {
       await hub.close()
     }
+  })
+
+  test('trains to its end where the Hub is down, and says that nothing was published', async () => {
+    const env = { HF_ENDPOINT: 'http://127.0.0.1:9', HF_TOKEN: 'hf_test' }
+    const push = ['--push-to-hub', 'someone/adapter', '--push-when', 'every_save', '--budget-minutes', '0.5']
+    const ended = await finetune([...args(), '--out', at('unpublished'), ...push], env)
+    expect(ended.stderr).toBe('')
+    expect(ended.code).toBe(0)
+    expect(ended.stdout).toContain('the final model is not published')
+    expect(ended.stdout).toContain('the adapter is in')
   })
 })
 

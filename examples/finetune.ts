@@ -10,15 +10,7 @@ import { Ledger, prepareDataset } from '@mirastral/data'
 import type { Backend } from '@mirastral/engine'
 import { createTextGenerator } from '@mirastral/infer'
 import type { Adapter } from '@mirastral/lora'
-import {
-  initializeAdapter,
-  loadAdapter,
-  modulesOfModel,
-  parseLoraConfig,
-  planLora,
-  publishAdapter,
-  saveAdapter,
-} from '@mirastral/lora'
+import { initializeAdapter, loadAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
 import type { LoadedModel } from '@mirastral/models'
 import { loadModel } from '@mirastral/models'
 import {
@@ -85,7 +77,7 @@ async function main(): Promise<number> {
     // 3. Training. Files count as processed only once what they taught is safe.
     const { backend, placement, lines } = await placeRun(options, model, kept?.placement ?? null)
     lines.forEach((line) => say(`  ${line}`))
-    const { result, plan, modules } = await trainAdapter(options, model, data, { backend, placement, stop })
+    const { result, modules } = await trainAdapter(options, model, data, { backend, placement, stop })
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
     if (isDone) await data.commit({ steps: [result.startStep + 1, result.step], adapter: result.finalModel ?? '' })
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
@@ -99,22 +91,6 @@ async function main(): Promise<number> {
     if (options.model === undefined)
       say('(a small model that has read only the sample conversations; --model takes real ones)')
     say(`\nthe adapter is in ${result.finalModel}`)
-
-    // 5. With a repository named, the adapter goes to the Hub with a card written from the records of this run.
-    if (options['push-to-hub'] !== undefined) {
-      const recipe = recipeOf(options)
-      const evidence = await evidenceOf({
-        out: options.out,
-        model,
-        plan,
-        recipe,
-        report: data.report,
-        result,
-        device: options.device,
-      })
-      const { url } = await publishAdapter(result.finalModel, options['push-to-hub'], { evidence })
-      say(`published at ${url}`)
-    }
     return result.exitCode
   } finally {
     await ledger.close()
@@ -140,6 +116,7 @@ async function trainAdapter(
     baseModelNameOrPath: model.name,
   })
   const plan = planLora(lora, modules)
+  const evidence = { out: options.out, model, report: data.report, device: options.device }
   const used = data.report.files.filter((file) => file.status === 'used')
   const batches = {
     batchSize: recipe.perDeviceTrainBatchSize,
@@ -172,6 +149,14 @@ async function trainAdapter(
     stop,
     handleSignals: false,
     progress: process.stdout,
+    // With a repository named, the adapter goes to the Hub with a card written from the records of this run.
+    ...(options['push-to-hub'] !== undefined && {
+      publish: {
+        repo: options['push-to-hub'],
+        when: options['push-when'],
+        evidence: (step: number) => evidenceOf({ ...evidence, recipe, plan }, step),
+      },
+    }),
     about: {
       Model: {
         Base: model.name,
@@ -188,7 +173,7 @@ async function trainAdapter(
       },
     },
   })
-  return { result, plan, modules }
+  return { result, modules }
 }
 
 async function answerOf(model: LoadedModel, adapter: Adapter | null, backend: Backend): Promise<string> {

@@ -32,6 +32,7 @@ const schema = z.object({
     .string()
     .regex(/^[\w.-]+\/[\w.-]+$/, 'must be owner/name')
     .optional(),
+  'push-when': z.enum(['every_save', 'end']).default('end'),
   dashboard: number.int().min(0).max(65535).optional(),
   'force-restart': z.boolean().default(false),
 })
@@ -49,6 +50,7 @@ const HELP = `Fine-tunes a Mistral-family chat model: NF4 base, LoRA adapter, re
   --max-length 256  --eval-fraction 0.1  --save-steps 100  --budget-minutes 51  --seed 42
   --device cpu|cuda  --threads N  --checkpointing auto|none|full  --dashboard PORT
   --push-to-hub OWNER/NAME    publish the adapter with a model card, private (token in HF_TOKEN)
+  --push-when end|every_save  at the end, or in the background whenever a checkpoint is saved, the newest one
   --force-restart             keep the old results aside and start anew
 `
 

@@ -6,7 +6,7 @@ import type { DataReport } from '@mirastral/data'
 import type { EvidenceInput, LoraPlan } from '@mirastral/lora'
 import { adapterTensors } from '@mirastral/lora'
 import type { LoadedModel } from '@mirastral/models'
-import type { TrainingOptions, TrainResult } from '@mirastral/trainer'
+import type { TrainingOptions } from '@mirastral/trainer'
 
 export interface EvidenceSources {
   readonly out: string
@@ -14,7 +14,6 @@ export interface EvidenceSources {
   readonly plan: LoraPlan
   readonly recipe: TrainingOptions
   readonly report: DataReport
-  readonly result: TrainResult
   readonly device: 'cpu' | 'cuda'
 }
 
@@ -30,8 +29,12 @@ async function readLines(path: string): Promise<JsonLine[]> {
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
 
-export async function evidenceOf(s: EvidenceSources): Promise<EvidenceInput> {
-  const read = (name: string) => readLines(join(s.out, 'results', name))
+/** The evidence of the adapter as it was after `step`: what came later, in a run that goes on, is not its own. */
+export async function evidenceOf(s: EvidenceSources, step: number): Promise<EvidenceInput> {
+  const read = async (name: string) => {
+    const lines = await readLines(join(s.out, 'results', name))
+    return lines.filter((line) => Number(line.step ?? 0) <= step)
+  }
   const [steps, evaluations, speeds, segments] = await Promise.all(
     ['train.jsonl', 'eval.jsonl', 'speed.jsonl', 'segments.jsonl'].map(read),
   )
@@ -61,8 +64,8 @@ export async function evidenceOf(s: EvidenceSources): Promise<EvidenceInput> {
       maxLength: s.recipe.maxLength,
     },
     results: {
-      steps: s.result.step,
-      epochs: s.result.epoch,
+      steps: step,
+      epochs: Number(steps.at(-1)?.epoch ?? 0),
       trainLoss: steps.flatMap(({ step, loss }) => (loss === null ? [] : [{ step: Number(step), loss: Number(loss) }])),
       evalLoss: evaluations.map(({ step, evalLoss }) => ({ step: Number(step), loss: Number(evalLoss) })),
     },
@@ -79,20 +82,24 @@ export async function evidenceOf(s: EvidenceSources): Promise<EvidenceInput> {
       os: `${platform()} ${release()}`,
       node: process.version,
     },
-    segments: segmentsOf(segments, s.result),
+    segments: segmentsOf(segments, step),
   }
 }
 
-function segmentsOf(lines: readonly JsonLine[], result: TrainResult): EvidenceInput['segments'] {
-  const starts = lines.filter((line) => line.event === 'start')
-  const ends = lines.filter((line) => line.event === 'end')
-  const found = ends.map((end, i) => ({
-    firstStep: Number(starts[i]?.step ?? 0),
-    lastStep: Number(end.step),
-    seconds: Number(end.elapsedSeconds),
-    endedBy: String(end.reason),
-  }))
-  return found.length > 0
-    ? found
-    : [{ firstStep: result.startStep, lastStep: result.step, seconds: 0, endedBy: 'finished' }]
+/** One entry for each start; one that has no end was killed, or is the one that goes on. */
+function segmentsOf(lines: readonly JsonLine[], step: number): EvidenceInput['segments'] {
+  const found: EvidenceInput['segments'] = []
+  for (const [i, line] of lines.entries()) {
+    if (line.event !== 'start') continue
+    const next = lines.at(i + 1)
+    const end = next?.event === 'end' ? next : null
+    const killed = next === undefined ? 'goes on' : 'killed'
+    found.push({
+      firstStep: Number(line.step),
+      lastStep: Number(end?.step ?? (next === undefined ? step : next.step)),
+      seconds: Number(end?.elapsedSeconds ?? 0),
+      endedBy: end === null ? killed : String(end.reason),
+    })
+  }
+  return found.length > 0 ? found : [{ firstStep: 0, lastStep: step, seconds: 0, endedBy: 'finished' }]
 }

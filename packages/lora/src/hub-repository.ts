@@ -33,14 +33,7 @@ function refusal(action: string, error: unknown): HubRefusal {
   if (error instanceof HubRefusal || error instanceof LoraError) throw error
   const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : undefined
   if (status === undefined) {
-    const reason =
-      error instanceof Error
-        ? error.message
-            .split(/https?:/)[0]
-            .trim()
-            .replace(/[.\s]+URL:?$/, '')
-        : 'unknown'
-    return new HubRefusal(`${action}: ${reason === '' ? 'no answer' : reason}`, true, error)
+    return new HubRefusal(`${action}: ${reasonOf(error)}`, true, error)
   }
   const advice: Readonly<Record<number, string>> = {
     401: 'the access token is not valid',
@@ -49,6 +42,21 @@ function refusal(action: string, error: unknown): HubRefusal {
   }
   const why = advice[status] ?? 'the server refused'
   return new HubRefusal(`${action}: ${why} (status ${status})`, status >= 500 || passing.has(status), error)
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown'
+  // Node's fetch says no more than "fetch failed"; the system's code is in its cause.
+  if (error.message === 'fetch failed') {
+    const { cause } = error
+    const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? ` (${cause.code})` : ''
+    return `the Hub cannot be reached${code}`
+  }
+  const reason = error.message
+    .split(/https?:/)[0]
+    .trim()
+    .replace(/[.\s]+URL:?$/, '')
+  return reason === '' ? 'no answer' : reason
 }
 
 async function asking<T>(action: string, request: () => Promise<T>): Promise<T> {

@@ -1,6 +1,7 @@
 import { copyFileSync, linkSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import type { EvidenceInput } from './evidence.js'
 import { publishAdapter } from './publish.js'
 import type { PublishOptions, PublishReport } from './publish.js'
 import { PUBLISHABLE } from './publish-files.js'
@@ -17,12 +18,21 @@ export interface BackgroundOptions extends PublishOptions {
   readonly onOutcome?: (outcome: PublishOutcome) => void
 }
 
+/** What is particular to one folder. */
+export interface EnqueueOptions extends Pick<PublishOptions, 'commitTitle'> {
+  /** The evidence of its card, or how to gather it: asked for in the background, when the folder's turn has come. */
+  readonly evidence?: EvidenceInput | (() => Promise<EvidenceInput>)
+}
+
 interface Waiting {
   readonly folder: string
   /** Hard links to the folder's files, so that they stay when the folder is removed. */
   readonly snapshot: string
-  readonly options: PublishOptions
+  readonly options: EnqueueOptions
 }
+
+/** How the hidden folders begin that hold what is about to be published; a killed process leaves them behind. */
+export const PUBLISHING_PREFIX = '.publishing-'
 
 /**
  * Publishes adapter folders while something else goes on. Nothing here throws, and nothing waits but `finish`. One
@@ -41,10 +51,8 @@ export class BackgroundPublisher {
 
   /**
    * Publishes a folder as it is now, soon. It may be changed or removed afterwards.
-   *
-   * @param overrides what is particular to this folder, such as its evidence and commit title
    */
-  enqueue(folder: string, overrides: Pick<PublishOptions, 'evidence' | 'commitTitle'> = {}): void {
+  enqueue(folder: string, options: EnqueueOptions = {}): void {
     if (this.stop.signal.aborted) return
     const { waiting } = this
     let snapshot: string
@@ -54,7 +62,7 @@ export class BackgroundPublisher {
       this.report({ folder, status: 'failed', reason: error instanceof Error ? error.message : String(error) })
       return
     }
-    this.waiting = { folder, snapshot, options: { ...this.options, ...overrides, signal: this.stop.signal } }
+    this.waiting = { folder, snapshot, options }
     if (waiting !== undefined) {
       this.report({ folder: waiting.folder, status: 'superseded' })
       void this.remove(waiting.snapshot)
@@ -63,7 +71,8 @@ export class BackgroundPublisher {
   }
 
   /**
-   * Waits until everything is published, at most `milliseconds`; then gives up what is left. How each folder ended.
+   * Waits until everything is published, at most `milliseconds`; then gives up what is left. How each folder ended. A
+   * second call while the first waits can only shorten the wait.
    */
   async finish(milliseconds: number): Promise<readonly PublishOutcome[]> {
     const timer = setTimeout(() => {
@@ -82,7 +91,7 @@ export class BackgroundPublisher {
       this.waiting = undefined
       const { folder, snapshot, options } = next
       try {
-        const report = await publishAdapter(snapshot, this.repo, options)
+        const report = await publishAdapter(snapshot, this.repo, await this.settled(options))
         this.report({ folder, status: 'published', report })
       } catch (error) {
         this.report({ folder, status: 'failed', reason: error instanceof Error ? error.message : String(error) })
@@ -90,6 +99,11 @@ export class BackgroundPublisher {
       await this.remove(snapshot)
     }
     this.working = undefined
+  }
+
+  private async settled({ evidence, ...rest }: EnqueueOptions): Promise<PublishOptions> {
+    const gathered = typeof evidence === 'function' ? await evidence() : evidence
+    return { ...this.options, ...rest, ...(gathered && { evidence: gathered }), signal: this.stop.signal }
   }
 
   private report(outcome: PublishOutcome): void {
@@ -114,7 +128,7 @@ export class BackgroundPublisher {
 function linkFiles(folder: string): string {
   const whole = resolve(folder)
   const names = readdirSync(whole, { withFileTypes: true }).filter((e) => e.isFile() && PUBLISHABLE.includes(e.name))
-  const snapshot = mkdtempSync(join(dirname(whole), `.publishing-${basename(whole)}-`))
+  const snapshot = mkdtempSync(join(dirname(whole), `${PUBLISHING_PREFIX}${basename(whole)}-`))
   try {
     for (const { name } of names) linkOrCopy(join(whole, name), join(snapshot, name))
   } catch (error) {

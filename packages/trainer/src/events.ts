@@ -21,6 +21,13 @@ export type TrainerEvent =
   | { readonly type: 'step'; readonly record: StepRecord; readonly speed: Speed }
   | { readonly type: 'evaluate'; readonly evaluation: Evaluation }
   | { readonly type: 'save'; readonly checkpoint: string; readonly step: number; readonly seconds: number }
+  /** An adapter is on the Hub, or could not be brought there; `message` is the line that says so. */
+  | {
+      readonly type: 'publish'
+      readonly status: 'published' | 'failed'
+      readonly folder: string
+      readonly message: string
+    }
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'dashboard'; readonly url: string }
   | { readonly type: 'stop'; readonly status: RunStatus; readonly message: string; readonly step: number }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, relative, sep } from 'node:path'
+import { PUBLISHING_PREFIX } from '@mirastral/lora'
 
 /** Flushes a file's bytes, or a folder's list of names, to the disk. */
 export async function flush(path: string): Promise<void> {
@@ -57,6 +58,7 @@ export async function hashFile(path: string): Promise<string> {
 export const temporaryPrefix = '.tmp-'
 const replacedPrefix = '.replaced-'
 const removedPrefix = '.removed-'
+const disposable = [temporaryPrefix, removedPrefix, PUBLISHING_PREFIX]
 
 /**
  * Gives a finished temporary folder its name; everything in it is on the disk before the name is. What had the name before
@@ -86,7 +88,7 @@ export async function removeLeftovers(folder: string): Promise<void> {
     const path = join(folder, name)
     const replaced = name.startsWith(replacedPrefix) ? name.slice(replacedPrefix.length) : null
     if (replaced !== null && !names.includes(replaced)) await rename(path, join(folder, replaced))
-    else if (replaced !== null || name.startsWith(temporaryPrefix) || name.startsWith(removedPrefix)) {
+    else if (replaced !== null || disposable.some((prefix) => name.startsWith(prefix))) {
       await rm(path, { recursive: true, force: true })
     }
   }

@@ -51,6 +51,7 @@ function lineOf(event: TrainerEvent): string | null {
       return `warning: ${event.message}`
     case 'dashboard':
       return `dashboard: ${event.url}`
+    case 'publish':
     case 'stop':
       return event.message
     case 'progress':

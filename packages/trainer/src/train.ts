@@ -12,6 +12,8 @@ import { lockOutput } from './lock.js'
 import { followForReport, openDashboard, recordForTensorBoard } from './observers.js'
 import type { ProgressStream } from './progress.js'
 import { showProgress } from './progress.js'
+import type { PublishRequest } from './publishing.js'
+import { publishInBackground } from './publishing.js'
 import type { About } from './report/data.js'
 import { MetricLogs } from './metrics.js'
 import type { TrainingOptions, TrainingOptionsInput } from './options.js'
@@ -59,6 +61,8 @@ export interface TrainRequest<B> {
   readonly progress?: ProgressStream
   /** Facts for the report by heading: model, adapter, data counts. No text of any conversation belongs here. */
   readonly about?: About
+  /** Brings the adapter to the Hub while the run goes on; can neither fail nor hold up the run. Default: stays here. */
+  readonly publish?: PublishRequest
   /** Seconds since the start of the process, monotonic; default `process.uptime`. */
   readonly elapsed?: () => number
 }
@@ -117,7 +121,13 @@ export async function train<B>(request: TrainRequest<B>): Promise<TrainResult> {
       const limitSeconds = options.budgetMinutes === null ? null : 60 * options.budgetMinutes
       const earlier: WorkSeconds = await earlierMeasurements(logs)
       const budget = new TimeBudget({ limitSeconds, earlier, elapsed })
-      return await trainLocked(request, { options, paths, stop, events, logs, budget })
+      const context = { options, paths, stop, events, logs, budget }
+      const endPublishing = request.publish ? publishInBackground(request.publish, context) : doNothing
+      try {
+        return await trainLocked(request, context)
+      } finally {
+        await endPublishing()
+      }
     } finally {
       await lock.release()
     }
@@ -129,6 +139,7 @@ export async function train<B>(request: TrainRequest<B>): Promise<TrainResult> {
 }
 
 const noop = (): void => undefined
+const doNothing = (): Promise<void> => Promise.resolve()
 
 function handleSignals(stop: StopSource, events: TrainerEvents): () => void {
   const onFirst = (signal: NodeJS.Signals): void => {
