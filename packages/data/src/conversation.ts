@@ -39,6 +39,20 @@ export interface Conversation {
 /** What a format's reformatter returns; the reader adds the source. */
 export type Draft = Omit<Conversation, 'source'>
 
+/** Two answers to one prompt, of which the first was preferred. */
+export interface PreferenceConversation {
+  /** Ends with a turn of the user, or with the result of a tool. */
+  prompt: Turn[]
+  /** Begins with the assistant; may go on with results of tools, and with what the user said to this answer. */
+  chosen: Turn[]
+  rejected: Turn[]
+  tools?: Tool[]
+  source: Source
+}
+
+/** What a format makes of a record that holds a preference; the reader adds the source. */
+export type PreferenceDraft = Omit<PreferenceConversation, 'source'>
+
 /** The label of a position that is not trained on, as in PyTorch and Hugging Face. */
 export const IGNORE_INDEX = -100
 
@@ -49,6 +63,12 @@ export const IGNORE_INDEX = -100
 export interface TokenizedExample {
   inputIds: Int32Array
   labels: Int32Array
+}
+
+/** The prompt with either answer. Only what the assistant says after the prompt has labels. */
+export interface TokenizedPair {
+  chosen: TokenizedExample
+  rejected: TokenizedExample
 }
 
 /**

@@ -8,17 +8,18 @@ export function formatReport(report: DataReport): string {
   const { totals, train, eval: held } = report
   const skipped = report.files.filter((file) => file.status !== 'used' && file.status !== 'failed').length
   const shown = report.files.filter((file) => file.status === 'used' || file.status === 'failed')
+  const [used, rows] = report.kind === 'pairs' ? ['preference pairs', 'pairs'] : ['conversations', 'rows']
   const lines = [
     ...shown.map(fileLine),
     ...(skipped === 0 ? [] : [`${skipped} files have been processed already, or are copies`]),
     ...(report.ignoredFiles === 0 ? [] : [`${report.ignoredFiles} files are no data files`]),
-    `${totals.read} records: ${totals.used} conversations used, ${totals.duplicates.exact} duplicates, ${totals.duplicates.near} near-duplicates`,
+    `${totals.read} records: ${totals.used} ${used} used, ${totals.duplicates.exact} duplicates, ${totals.duplicates.near} near-duplicates`,
     ...tallyLines('not used', totals.dropped, RULES),
     ...tallyLines('changed', totals.adjustments, ADJUSTMENTS),
     ...tallyLines('longer than the sequence length', totals.truncated),
     ...tallyLines('replaced', totals.redacted),
-    `train: ${train.examples} rows, ${train.tokens} tokens, ${train.trainedTokens} trained on`,
-    `eval: ${held.examples} rows, ${held.tokens} tokens, ${held.trainedTokens} counted`,
+    `train: ${train.examples} ${rows}, ${train.tokens} tokens, ${train.trainedTokens} trained on`,
+    `eval: ${held.examples} ${rows}, ${held.tokens} tokens, ${held.trainedTokens} counted`,
   ]
   lines.push(...report.notes.map((note) => `note: ${note}`))
   if (report.ledger !== null && report.ledger.tornBytes > 0) {

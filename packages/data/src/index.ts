@@ -3,8 +3,10 @@ export type {
   AssistantTurn,
   Batch,
   Conversation,
+  PreferenceConversation,
   Source,
   TokenizedExample,
+  TokenizedPair,
   Tool,
   ToolCall,
   ToolTurn,
@@ -13,14 +15,16 @@ export type {
 export { DataError } from './errors.js'
 export type { DataErrorCode } from './errors.js'
 
-export { prepareDataset } from './prepare.js'
-export type { PrepareRequest, PreparedData } from './prepare.js'
+export { prepareDataset, preparePreferences } from './prepare.js'
+export type { PreparedData, PreparedPreferences } from './prepare.js'
+export type { PrepareRequest } from './pipeline/prepare-rows.js'
 export type { DataOptions } from './options.js'
 export type { DataManifest } from './pipeline/manifest.js'
 export type { RunRecord } from './pipeline/ledger-entries.js'
 export { formatReport } from './format-report.js'
 export type { DataReport, FileReport, SideReport } from './report.js'
 export type { Examples } from './rows/example-rows.js'
+export type { PairExamples } from './rows/pair-examples.js'
 export { PREFLIGHT_RULES, inspect, preflight } from './preflight.js'
 export type { PreflightReport, PreflightRule } from './preflight.js'
 
@@ -47,6 +51,8 @@ export type { RenderOptions } from './tokens/chat-template.js'
 export type { TemplateRules } from './tokens/choose-template.js'
 export { fitToLength } from './tokens/fit-to-length.js'
 export type { FitOptions, Fitted, Truncation } from './tokens/fit-to-length.js'
+export { encodePair, fitPair } from './tokens/fit-pair.js'
+export type { FittedPair, PairFitOptions } from './tokens/fit-pair.js'
 export { sampleView, tokenView } from './tokens/token-view.js'
 
 export { collate } from './batches/collate.js'

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { DataError } from './errors.js'
 import { mappingSchema } from './formats/mapping.js'
-import { FORMATS } from './formats/registry.js'
+import { FORMATS, PAIR_FORMATS } from './formats/registry.js'
 import { limitsSchema } from './read/limits.js'
 import { redactionSchema } from './records/redact.js'
 
@@ -51,6 +51,20 @@ export function resolveOptions(options: DataOptions): ResolvedDataOptions {
   if (result.success) return result.data
   const problems = result.error.issues.map((issue) => `${issue.path.join('.') || 'options'}: ${issue.message}`)
   throw new DataError('MIRASTRAL_DATA_OPTION', `data options: ${problems.join('; ')}`)
+}
+
+/** The same for preference pairs, which cannot be split, and of which not every format and mapping tells. */
+export function resolvePairOptions(options: DataOptions): ResolvedDataOptions {
+  const resolved = resolveOptions(options)
+  const { truncation, format, mapping } = resolved
+  const wrong: string[] = []
+  if (truncation === 'split') wrong.push('truncation: a preference pair cannot be split; take left, right or drop')
+  if (format !== undefined && !PAIR_FORMATS.some(({ name }) => name === format)) {
+    wrong.push(`format: ${format} has no chosen and rejected answer`)
+  }
+  if (mapping !== undefined && !('chosen' in mapping)) wrong.push('mapping: must name prompt, chosen and rejected')
+  if (wrong.length === 0) return resolved
+  throw new DataError('MIRASTRAL_DATA_OPTION', `preference options: ${wrong.join('; ')}`)
 }
 
 function isEncoding(label: string): boolean {

@@ -1,5 +1,5 @@
 import { IGNORE_INDEX } from './conversation.js'
-import type { TokenizedExample } from './conversation.js'
+import type { TokenizedExample, TokenizedPair } from './conversation.js'
 import { DataError } from './errors.js'
 import type { PreparedData } from './prepare.js'
 import type { ChatTokenizer } from './tokens/chat-tokenizer.js'
@@ -25,17 +25,18 @@ export interface PreflightReport {
   failures: Partial<Record<PreflightRule, number>>
 }
 
-/** Looks at every row. */
-export function inspect(
-  data: Pick<PreparedData, 'train' | 'eval' | 'tokenizer' | 'report' | 'maxLength'>,
-): PreflightReport {
+type Checked = Pick<PreparedData, 'tokenizer' | 'report' | 'maxLength'> &
+  Record<'train' | 'eval', Iterable<TokenizedExample | TokenizedPair>>
+
+/** Looks at every row, both of each preference pair. */
+export function inspect(data: Checked): PreflightReport {
   const report: PreflightReport = { rows: 0, cutRows: 0, failures: {} }
   const fail = (rule: PreflightRule, by = 1): void => {
     report.failures[rule] = (report.failures[rule] ?? 0) + by
   }
   const bosCount = bosPerRow(data.tokenizer)
-  for (const rows of [data.train, data.eval]) {
-    for (const row of rows) {
+  for (const examples of [data.train, data.eval]) {
+    for (const row of rowsIn(examples)) {
       report.rows++
       const ends = endsOf(row, data.tokenizer)
       if (ends.runs === 0) fail('nothing-trained')
@@ -55,7 +56,7 @@ export function inspect(
  *
  * @throws DataError MIRASTRAL_DATA_PREFLIGHT that names every broken rule and how many rows break it.
  */
-export function preflight(data: Parameters<typeof inspect>[0]): PreflightReport {
+export function preflight(data: Checked): PreflightReport {
   const report = inspect(data)
   const broken = (Object.keys(PREFLIGHT_RULES) as PreflightRule[]).flatMap((rule) => {
     const count = report.failures[rule]
@@ -64,6 +65,13 @@ export function preflight(data: Parameters<typeof inspect>[0]): PreflightReport 
   if (report.rows === 0) broken.push('there are no rows')
   if (broken.length > 0) throw new DataError('MIRASTRAL_DATA_PREFLIGHT', `pre-flight: ${broken.join('; ')}`)
   return report
+}
+
+function* rowsIn(examples: Iterable<TokenizedExample | TokenizedPair>): Generator<TokenizedExample> {
+  for (const example of examples) {
+    if ('chosen' in example) yield* [example.chosen, example.rejected]
+    else yield example
+  }
 }
 
 interface Ends {

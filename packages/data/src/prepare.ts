@@ -1,58 +1,18 @@
-import { createHash } from 'node:crypto'
-import { DataError } from './errors.js'
-import type { Ledger } from './ledger/ledger.js'
-import { resolveOptions } from './options.js'
-import type { DataOptions, ResolvedDataOptions } from './options.js'
-import { entriesOf } from './pipeline/ledger-entries.js'
-import type { RunRecord } from './pipeline/ledger-entries.js'
-import { requireSame } from './pipeline/manifest.js'
-import type { DataManifest } from './pipeline/manifest.js'
-import { createPool } from './pipeline/process-pool.js'
-import { identifyFiles, readFiles } from './pipeline/read-files.js'
-import type { IdentifiedFile } from './pipeline/read-files.js'
-import { FILE_PROBLEMS } from './read/file-problems.js'
-import { fetchHubDataset } from './read/hub-dataset.js'
-import type { HubOptions } from './read/hub-dataset.js'
-import { listInputFiles } from './read/input-files.js'
-import { Quarantine } from './records/quarantine.js'
-import type { ProcessSettings } from './records/record-processor.js'
-import { reportOf } from './report.js'
-import type { DataReport, FileReport } from './report.js'
-import { Dataset } from './rows/dataset.js'
+import { resolveOptions, resolvePairOptions } from './options.js'
+import { prepareRows } from './pipeline/prepare-rows.js'
+import type { PrepareRequest, Prepared } from './pipeline/prepare-rows.js'
 import type { Examples } from './rows/example-rows.js'
-import { TokenCache } from './rows/token-cache.js'
-import { ChatTokenizer } from './tokens/chat-tokenizer.js'
+import { pairsOf } from './rows/pair-examples.js'
+import type { PairExamples } from './rows/pair-examples.js'
 
-export interface PrepareRequest {
-  /** Folders, files, and datasets of the Hugging Face Hub (`hf:owner/name[@revision][:split]`). */
-  inputs: readonly string[]
-  /** The tokenizer, or the folder of one. */
-  tokenizer: ChatTokenizer | string
-  /** Files that it knows are not read again, and conversations that it knows are duplicates. */
-  ledger?: Ledger
-  options?: DataOptions
-  /** A folder in which tokens are kept between runs; it may be deleted at any time. Default: tokens stay in memory. */
-  cacheDir?: string
-  /** A file for the list of what was not used: rules and places, and no text. */
-  quarantine?: string
-  /** The manifest that the run to be resumed had: the same rows in the same order are made again. */
-  manifest?: DataManifest
-  hub?: HubOptions
-}
-
-export interface PreparedData {
+export interface PreparedData extends Prepared {
   train: Examples
   eval: Examples
-  report: DataReport
-  tokenizer: ChatTokenizer
-  /** Tokens of a row at most. */
-  maxLength: number
-  /** To be kept with a checkpoint. */
-  manifest: DataManifest
-  /** Writes the files and conversations of this run into the ledger. To be called once the result of the training is safe. */
-  commit(run?: RunRecord): Promise<void>
-  /** Closes the files that rows are read from. */
-  close(): void
+}
+
+export interface PreparedPreferences extends Prepared {
+  train: PairExamples
+  eval: PairExamples
 }
 
 /**
@@ -63,103 +23,18 @@ export interface PreparedData {
  *   (with `strict`) files that cannot be read.
  */
 export async function prepareDataset(request: PrepareRequest): Promise<PreparedData> {
-  const options = resolveOptions(request.options ?? {})
-  const { ledger } = request
-  const tokenizer =
-    typeof request.tokenizer === 'string' ? await ChatTokenizer.fromFolder(request.tokenizer) : request.tokenizer
-  const settings = settingsOf(options)
-  const listed = await listInputFiles(
-    await localInputs(request),
-    [ledger?.path, request.quarantine].filter((path) => path !== undefined),
-  )
-  const { toRead, reports } = await identifyFiles(listed, ledger, request.manifest)
-  const dataset = new Dataset(options, await ledger?.fingerprints())
-  const cache = request.cacheDir === undefined ? undefined : await TokenCache.create(request.cacheDir)
-  await readInto(dataset, { toRead, reports, request, options, settings, tokenizer, cache })
-  const manifest: DataManifest = {
-    version: 1,
-    files: toRead
-      .filter(({ report }) => report.status === 'used')
-      .map(({ report: { path, sha256 } }) => ({ path, sha256 })),
-    tokenizer: tokenizer.hash,
-    settings: createHash('sha256')
-      .update(JSON.stringify([settings, options.duplicates, options.evalFraction]))
-      .digest('hex'),
-    conversations: dataset.contentHash(),
-  }
-  if (request.manifest !== undefined) requireSame(request.manifest, manifest)
-  const report = reportOf(reports, dataset, listed.ignored, tokenizer.notes, ledger?.found ?? null)
-  return {
-    ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest, maxLength: options.maxLength },
-    commit: async (run = {}) => {
-      const entries = report.files.flatMap((file) => entriesOf(file, run))
-      await ledger?.append(entries, dataset.fingerprints())
-    },
-    close: () => cache?.close(),
-  }
+  return await prepareRows(request, resolveOptions(request.options ?? {}), false)
 }
 
-interface ReadJob {
-  toRead: readonly IdentifiedFile[]
-  reports: readonly FileReport[]
-  request: PrepareRequest
-  options: ResolvedDataOptions
-  settings: ProcessSettings
-  tokenizer: ChatTokenizer
-  cache: TokenCache | undefined
-}
-
-async function readInto(dataset: Dataset, job: ReadJob): Promise<void> {
-  const { toRead, reports, request, options, settings, tokenizer, cache } = job
-  const bytes = toRead.reduce((sum, { identity }) => sum + identity.size, 0)
-  const pool = createPool(tokenizer, settings, options.threads, bytes)
-  const { encoding, limits } = options
-  const quarantine = request.quarantine === undefined ? undefined : await Quarantine.create(request.quarantine)
-  try {
-    const read = encoding === undefined ? { limits } : { limits, encoding }
-    const cacheParts = [tokenizer.hash, settings, encoding ?? null]
-    await readFiles(toRead, { pool, read, cache, cacheParts }, dataset, quarantine)
-    for (const { path, problem, detail } of reports) {
-      if (problem !== undefined) await quarantine?.addFile(path, problem, detail)
-    }
-    if (options.strict) requireReadable(reports)
-    await quarantine?.close()
-  } catch (error) {
-    await quarantine?.discard()
-    throw error
-  } finally {
-    await pool.close()
-  }
-}
-
-function settingsOf(options: ResolvedDataOptions): ProcessSettings {
-  const { limits, maxLength, truncation, trainOn, trainOnToolCalls, splitSeed, format, mapping, redact } = options
-  return {
-    limits,
-    fit: { maxLength, truncation, trainOn, trainOnToolCalls },
-    splitSeed,
-    signatures: options.duplicates === 'near',
-    ...(format === undefined ? {} : { format }),
-    ...(mapping === undefined ? {} : { mapping }),
-    ...(redact === false ? {} : { redaction: redact }),
-  }
-}
-
-async function localInputs({ inputs, hub }: PrepareRequest): Promise<string[]> {
-  if (inputs.length === 0) {
-    throw new DataError('MIRASTRAL_DATA_INPUT', 'data: there must be at least one input; give folders or files')
-  }
-  const local: string[] = []
-  for (const input of inputs) local.push(...(input.startsWith('hf:') ? await fetchHubDataset(input, hub) : [input]))
-  return local
-}
-
-function requireReadable(reports: readonly FileReport[]): void {
-  const failed = reports.filter(({ problem }) => problem !== undefined)
-  if (failed.length === 0) return
-  const [{ path, problem = 'unreadable' }] = failed
-  throw new DataError(
-    'MIRASTRAL_DATA_INPUT',
-    `data: ${failed.length} of ${reports.length} files cannot be used, and strict is set; the first, ${path}, ${FILE_PROBLEMS[problem]}`,
-  )
+/**
+ * Reads files of preferences (`chosen` and `rejected`) into tokenized train and eval pairs, in everything else like
+ * `prepareDataset`. A prompt is always on one side of the split, and duplicates are pairs of the same prompt and answers.
+ *
+ * Its ledger should be another one than that of `prepareDataset`: a ledger knows files, not what they were used for.
+ *
+ * @throws DataError as `prepareDataset`, and for a truncation, format or mapping that is not one of pairs.
+ */
+export async function preparePreferences(request: PrepareRequest): Promise<PreparedPreferences> {
+  const rows = await prepareRows(request, resolvePairOptions(request.options ?? {}), true)
+  return { ...rows, train: pairsOf(rows.train), eval: pairsOf(rows.eval) }
 }

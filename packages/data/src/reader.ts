@@ -1,8 +1,9 @@
-import type { Conversation } from './conversation.js'
+import type { Conversation, PreferenceConversation, Source } from './conversation.js'
 import { formatOfMapping, mappingSchema } from './formats/mapping.js'
 import type { Mapping } from './formats/mapping.js'
-import { asRecord, detectFormat, formatNamed } from './formats/registry.js'
-import type { Format } from './formats/format.js'
+import { asRecord, detectFormat, detectPairFormat, formatNamed } from './formats/registry.js'
+import { isPairFormat } from './formats/format.js'
+import type { Format, JsonObject } from './formats/format.js'
 import { DataError } from './errors.js'
 import { FileError } from './read/file-problems.js'
 import { identify, requireUnchanged } from './read/hash-file.js'
@@ -10,7 +11,10 @@ import { listInputFiles } from './read/input-files.js'
 import { DEFAULT_LIMITS } from './read/limits.js'
 import type { Limits } from './read/limits.js'
 import { readRecords } from './read/read-records.js'
+import { isSameAnswer } from './records/fingerprint.js'
+import { normalizePair } from './records/normalize-pair.js'
 import { normalize } from './records/normalize.js'
+import type { NormalizeOptions } from './records/normalize.js'
 import type { Drop } from './records/processed-chunk.js'
 import { valueOf } from './records/record-processor.js'
 import { RecordError } from './records/rules.js'
@@ -39,6 +43,18 @@ export class ConversationReader {
 
   /** @throws DataError MIRASTRAL_DATA_INPUT where an input does not exist, or a file cannot be read to its end. */
   async *read(inputs: readonly string[]): AsyncGenerator<Conversation> {
+    yield* this.readWith(inputs, (record, source) => this.conversationsOf(record, source))
+  }
+
+  /** Preference pairs instead of conversations. Throws as `read` does. */
+  async *readPreferences(inputs: readonly string[]): AsyncGenerator<PreferenceConversation> {
+    yield* this.readWith(inputs, (record, source) => this.preferencesOf(record, source))
+  }
+
+  private async *readWith<T>(
+    inputs: readonly string[],
+    made: (record: JsonObject, source: Source) => T[],
+  ): AsyncGenerator<T> {
     const { files, unreadable } = await listInputFiles(inputs)
     if (unreadable.length > 0) throw readError(unreadable[0].path, new FileError('unreadable', unreadable[0].detail))
     const { encoding } = this.options
@@ -50,7 +66,7 @@ export class ConversationReader {
         for await (const records of readRecords(file, options)) {
           for (const raw of records) {
             const source = { fileHash: identity.sha256, record: record++ }
-            yield* this.conversationsOf(raw, source, file.path)
+            yield* this.orDropped(file.path, source, () => made(asRecord(valueOf(raw)), source))
           }
         }
         await requireUnchanged(file.path, identity)
@@ -60,22 +76,34 @@ export class ConversationReader {
     }
   }
 
-  private *conversationsOf(
-    raw: Parameters<typeof valueOf>[0],
-    source: Conversation['source'],
-    path: string,
-  ): Generator<Conversation> {
+  private conversationsOf(record: JsonObject, source: Source): Conversation[] {
+    const format = this.format ?? detectFormat(record)?.format
+    if (format === undefined) throw new RecordError('unknown-format')
+    return format.reformat(record).map((draft) => ({ ...normalize(draft, this.normalizing).draft, source }))
+  }
+
+  private preferencesOf(record: JsonObject, source: Source): PreferenceConversation[] {
+    const format: Format | undefined = this.format ?? detectPairFormat(record)?.format
+    if (format === undefined || !isPairFormat(format)) throw new RecordError('not-a-pair')
+    return format.pairs(record).map((draft) => {
+      const pair = normalizePair(draft, this.normalizing).draft
+      if (isSameAnswer(pair.chosen, pair.rejected)) throw new RecordError('same-answers')
+      return { ...pair, source }
+    })
+  }
+
+  private get normalizing(): NormalizeOptions {
+    return { limits: this.limits, textBesideToolCalls: true }
+  }
+
+  private orDropped<T>(path: string, { record }: Source, made: () => T[]): T[] {
     try {
-      const record = asRecord(valueOf(raw))
-      const format = this.format ?? detectFormat(record)?.format
-      if (format === undefined) throw new RecordError('unknown-format')
-      for (const draft of format.reformat(record)) {
-        yield { ...normalize(draft, { limits: this.limits, textBesideToolCalls: true }).draft, source }
-      }
+      return made()
     } catch (error) {
       if (!(error instanceof RecordError)) throw error
       const where = error.where === undefined ? {} : { where: error.where }
-      this.options.onDrop?.(path, { record: source.record, rule: error.rule, ...where })
+      this.options.onDrop?.(path, { record, rule: error.rule, ...where })
+      return []
     }
   }
 }

@@ -33,11 +33,12 @@ export interface FileReport {
   redacted: Tally
   /** Conversations for which training and serving would write the prompt of the last answer differently. */
   servingDiffers: number
-  /** Rows that came out of the file. */
+  /** Rows (or preference pairs) that came out of the file. */
   examples: number
 }
 
 export interface SideReport {
+  /** Rows, or preference pairs. */
   examples: number
   tokens: number
   trainedTokens: number
@@ -45,6 +46,8 @@ export interface SideReport {
 
 /** Counts and hashes, and never any text of a conversation. */
 export interface DataReport {
+  /** What was read out of the records. */
+  kind: 'conversations' | 'pairs'
   files: FileReport[]
   /** Files in the input folders whose names are not those of data files. */
   ignoredFiles: number
@@ -87,9 +90,12 @@ export function reportOf(
     for (const tally of ['dropped', 'adjustments', 'truncated', 'redacted'] as const)
       addTally(totals[tally], file[tally])
   }
-  return { files, ignoredFiles, totals, train: sideOf(dataset.train), eval: sideOf(dataset.eval), notes, ledger }
-}
-
-function sideOf({ length, tokens, trainedTokens }: ExampleRows): SideReport {
-  return { examples: length, tokens, trainedTokens }
+  const { rowsPerExample } = dataset.options
+  const sideOf = ({ length, tokens, trainedTokens }: ExampleRows): SideReport => ({
+    ...{ examples: length / rowsPerExample, tokens, trainedTokens },
+  })
+  return {
+    kind: rowsPerExample === 2 ? 'pairs' : 'conversations',
+    ...{ files, ignoredFiles, totals, train: sideOf(dataset.train), eval: sideOf(dataset.eval), notes, ledger },
+  }
 }

@@ -8,6 +8,7 @@ import {
   ledgerStatus,
   preflight,
   prepareDataset,
+  preparePreferences,
 } from '@mirastral/data'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { loadTokenizer, temporaryFolder } from './fixtures.js'
@@ -57,6 +58,16 @@ const WHOLE: Record<string, object> = {
   context: { Context: 'x', Response: ['x', 'x'] },
   question: { question: 'x', answer: 'x' },
   preference: { prompt: 'x', chosen: 'x', rejected: 'x' },
+  preferences: {
+    chosen: [
+      { role: 'user', content: 'Hello' },
+      { role: 'assistant', content: 'x' },
+    ],
+    rejected: [
+      { role: 'user', content: 'Hello' },
+      { role: 'assistant', content: 'x' },
+    ],
+  },
   text: { text: 'x' },
 }
 
@@ -89,6 +100,9 @@ const BROKEN: object[] = [
   { Context: canary(), Response: [5, canary()] },
   { [canary()]: canary() },
   { chosen: canary(), rejected: canary(), prompt: 5 },
+  { chosen: [{ role: canary(), content: canary() }], rejected: canary(), prompt: canary() },
+  { chosen: canary(), rejected: { [canary()]: canary() }, prompt: canary() },
+  { chosen: { from: canary(), value: canary() }, rejected: canary(), conversations: canary() },
 ]
 
 function writeFiles(): string {
@@ -157,6 +171,14 @@ describe('privacy', () => {
       const options = { maxLength: 48, redact: true, threads: 0 }
       const data = await prepareDataset({ ...request, options })
       await data.commit({ steps: [1, 2], adapter: 'v1' })
+      const pairs = await preparePreferences({
+        inputs: [path],
+        tokenizer,
+        quarantine: join(state, 'pairs.jsonl'),
+        options,
+      })
+      said.push(JSON.stringify(pairs.report), formatReport(pairs.report), JSON.stringify(inspect(pairs)))
+      expect(pairs.report.totals.used).toBeGreaterThan(2)
       said.push(JSON.stringify(data.report), formatReport(data.report), JSON.stringify(data.manifest))
       said.push(JSON.stringify(inspect(data)), JSON.stringify(await ledgerStatus(ledger, [path])))
       try {

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import type { Draft } from '../conversation.js'
+import type { Draft, PreferenceDraft } from '../conversation.js'
 import { RecordError } from '../records/rules.js'
 
 export type JsonObject = Record<string, unknown>
@@ -17,6 +17,16 @@ export interface Format {
   detect(record: JsonObject): Detection | null
   /** @throws RecordError where the record is of this format but broken. */
   reformat(record: JsonObject): Draft[]
+}
+
+/** A format that says which of two answers is the better one. As a conversation it gives the better one. */
+export interface PairFormat extends Format {
+  /** @throws RecordError where the record is of this format but broken. */
+  pairs(record: JsonObject): PreferenceDraft[]
+}
+
+export function isPairFormat(format: Format): format is PairFormat {
+  return 'pairs' in format
 }
 
 export function isObject(value: unknown): value is JsonObject {

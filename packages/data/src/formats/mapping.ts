@@ -2,17 +2,20 @@ import { z } from 'zod'
 import type { Draft, Turn } from '../conversation.js'
 import { RecordError } from '../records/rules.js'
 import { isObject, parsedIfJsonText, requireText } from './format.js'
-import type { Format, JsonObject } from './format.js'
+import type { Detection, Format, JsonObject, PairFormat } from './format.js'
+import { preference } from './preference.js'
 
 const path = z.string().min(1)
 const roleName = z.enum(['system', 'user', 'assistant', 'tool'])
 
 /**
- * A format of the user's own, by the names of its fields; `a.b` is field b of field a. Either one question and answer per
- * record, or a list of turns.
+ * A format of the user's own, by the names of its fields; `a.b` is field b of field a. One question and answer per record,
+ * a question and two answers, or a list of turns.
  */
 export const mappingSchema = z.union([
   z.strictObject({ user: path, assistant: path, system: path.optional() }),
+  /** A preference: texts, or lists of messages in the fields' own forms. */
+  z.strictObject({ prompt: path, chosen: path, rejected: path, system: path.optional() }),
   z.strictObject({
     /** The field that holds the list of turns. */
     turns: path,
@@ -28,15 +31,34 @@ export const mappingSchema = z.union([
 export type Mapping = z.input<typeof mappingSchema>
 export type ResolvedMapping = z.output<typeof mappingSchema>
 
+type PairMapping = Extract<ResolvedMapping, { chosen: string }>
+
+const detect = (): Detection => ({ confidence: 1, reason: 'a mapping was given' })
+
 export function formatOfMapping(mapping: ResolvedMapping): Format {
+  if ('chosen' in mapping) return pairFormatOfMapping(mapping)
+  return { name: 'mapping', detect, reformat: (record) => [draftBy(mapping, record)] }
+}
+
+export function pairFormatOfMapping(mapping: PairMapping): PairFormat {
   return {
     name: 'mapping',
-    detect: () => ({ confidence: 1, reason: 'a mapping was given' }),
-    reformat: (record) => [draftBy(mapping, record)],
+    detect,
+    reformat: (record) => preference.reformat(mappedPair(mapping, record)),
+    pairs: (record) => preference.pairs(mappedPair(mapping, record)),
   }
 }
 
-function draftBy(mapping: ResolvedMapping, record: JsonObject): Draft {
+function mappedPair({ prompt, chosen, rejected, system }: PairMapping, record: JsonObject): JsonObject {
+  return {
+    prompt: fieldAt(record, prompt),
+    chosen: fieldAt(record, chosen),
+    rejected: fieldAt(record, rejected),
+    ...(system === undefined ? {} : { system: fieldAt(record, system) }),
+  }
+}
+
+function draftBy(mapping: Exclude<ResolvedMapping, PairMapping>, record: JsonObject): Draft {
   const system = mapping.system === undefined ? undefined : fieldAt(record, mapping.system)
   const before: Turn[] = typeof system === 'string' && system.trim() !== '' ? [{ role: 'system', content: system }] : []
   if ('user' in mapping) {

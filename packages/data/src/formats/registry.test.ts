@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { fixture } from '../../test/fixtures.js'
-import type { Draft } from '../conversation.js'
+import type { Draft, PreferenceDraft } from '../conversation.js'
 import { RecordError } from '../records/rules.js'
+import { isPairFormat } from './format.js'
 import type { JsonObject } from './format.js'
 import { formatOfMapping, mappingSchema } from './mapping.js'
 import { FORMATS, asRecord, detectFormat, formatNamed } from './registry.js'
@@ -10,6 +11,7 @@ import { FORMATS, asRecord, detectFormat, formatNamed } from './registry.js'
 interface FormatCase {
   record: JsonObject
   conversations: Draft[]
+  pairs?: PreferenceDraft[]
 }
 
 function ruleOf(format: string, record: JsonObject): string {
@@ -28,6 +30,7 @@ describe('formats', () => {
     it.each(cases.map((row, i) => [i, row] as const))(`recognises ${format.name} and reads its form %i`, (_, row) => {
       expect(detectFormat(row.record)?.format.name).toBe(format.name)
       expect(format.reformat(row.record)).toEqual(row.conversations)
+      if (isPairFormat(format)) expect(format.pairs(row.record)).toEqual(row.pairs)
     })
   }
 

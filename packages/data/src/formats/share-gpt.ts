@@ -34,33 +34,37 @@ export const shareGpt: Format = {
   },
   reformat(record) {
     const list = parsedIfJsonText(record.conversations ?? record.conversation)
-    const turns = isMessageList(list)
-      ? turnsOfMessages(list, 'conversations')
-      : checkShape(saidSchema, list, 'conversations').map(({ from, value }, i) => turnOf(from, value, i))
+    const turns = isMessageList(list) ? turnsOfMessages(list, 'conversations') : turnsOfSaid(list, 'conversations')
     const system = typeof record.system === 'string' ? record.system : ''
     const all: Turn[] = system.trim() === '' ? turns : [{ role: 'system', content: system }, ...turns]
     return [draftOf(all, toolsOf(record.tools, 'tools'))]
   },
 }
 
-function isSaid(value: unknown): boolean {
+/** True for what could be one message of ShareGPT's form. */
+export function isSaid(value: unknown): boolean {
   return isObject(value) && typeof value.from === 'string' && 'value' in value
 }
 
-function turnOf(from: string, value: string, index: number): Turn {
-  const name = from.toLowerCase()
-  const role = Object.hasOwn(ROLES, name) ? ROLES[name] : undefined
-  if (role === undefined) throw new RecordError('unknown-role', `conversations.${index}.from`)
-  return role === 'call' ? callOf(value, index) : { role, content: value }
+/** @throws RecordError where a message is broken; `field` is the name of the list. */
+export function turnsOfSaid(list: unknown, field: string): Turn[] {
+  return checkShape(saidSchema, list, field).map(({ from, value }, i) => turnOf(from, value, `${field}.${i}`))
 }
 
-function callOf(value: string, index: number): Turn {
+function turnOf(from: string, value: string, where: string): Turn {
+  const name = from.toLowerCase()
+  const role = Object.hasOwn(ROLES, name) ? ROLES[name] : undefined
+  if (role === undefined) throw new RecordError('unknown-role', `${where}.from`)
+  return role === 'call' ? callOf(value, where) : { role, content: value }
+}
+
+function callOf(value: string, where: string): Turn {
   const parsed = parsedIfJsonText(value)
   const calls: unknown[] = Array.isArray(parsed) ? parsed : [parsed]
   const toolCalls = calls.map((call) => {
     const args = isObject(call) ? parsedIfJsonText(call.arguments ?? call.parameters ?? {}) : undefined
     if (!isObject(call) || typeof call.name !== 'string' || !isObject(args)) {
-      throw new RecordError('tool-arguments', `conversations.${index}`)
+      throw new RecordError('tool-arguments', where)
     }
     return { name: call.name, arguments: args }
   })

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { Conversation, Draft } from '../conversation.js'
+import type { Conversation, Draft, PreferenceDraft, Turn } from '../conversation.js'
 
 /** Texts that differ only in white space or in Unicode's composition are the same text. */
 export function canonical(text: string): string {
@@ -10,12 +10,23 @@ export function canonical(text: string): string {
 
 /** 128 bits that are equal for equal conversations, in hexadecimal. */
 export function contentHash({ turns, tools = [], plain }: Draft): string {
-  const parts = turns.map((turn) => [
-    turn.role,
-    canonical(turn.content),
-    turn.role === 'assistant' ? (turn.toolCalls ?? []).map(({ name, arguments: args }) => [name, args]) : [],
-  ])
-  return hash('sha256', JSON.stringify([plain === true, parts, tools])).slice(0, 32)
+  return hash('sha256', JSON.stringify([plain === true, turns.map(partsOf), tools])).slice(0, 32)
+}
+
+/** The same for preferences; never equal to that of a conversation. */
+export function pairHash({ prompt, chosen, rejected, tools = [] }: PreferenceDraft): string {
+  const sides = [prompt, chosen, rejected].map((turns) => turns.map(partsOf))
+  return hash('sha256', JSON.stringify(['pair', ...sides, tools])).slice(0, 32)
+}
+
+/** Whether two answers say the same. */
+export function isSameAnswer(a: readonly Turn[], b: readonly Turn[]): boolean {
+  return JSON.stringify(a.map(partsOf)) === JSON.stringify(b.map(partsOf))
+}
+
+function partsOf(turn: Turn): unknown[] {
+  const calls = turn.role === 'assistant' ? (turn.toolCalls ?? []) : []
+  return [turn.role, canonical(turn.content), calls.map(({ name, arguments: args }) => [name, args])]
 }
 
 /** Shorter openings ("Hello") say little about which conversation it is; the next user turn is then added. */

@@ -1,4 +1,4 @@
-import type { Turn } from '../conversation.js'
+import type { PreferenceDraft, Turn } from '../conversation.js'
 
 /** Bins per side of a conversation: 64 estimate a similarity of 0.8 to about 0.05. */
 const BINS = 64
@@ -17,15 +17,32 @@ const EMPTY = 0xffffffff
  * The system prompt has no part in it: it is the same everywhere.
  */
 export function signatureOf(turns: readonly Turn[]): Uint8Array {
-  const asked = turns.filter((turn) => turn.role === 'user' || turn.role === 'tool').map((turn) => turn.content)
-  const answered = turns.flatMap((turn) =>
+  return signatureFrom([askedIn(turns)], [answeredIn(turns)])
+}
+
+/** Of a preference: the prompt, and both answers, of which it counts which is the better one. */
+export function signatureOfPair({ prompt, chosen, rejected }: PreferenceDraft): Uint8Array {
+  const texts = [chosen, rejected].map((turns) => `${answeredIn(turns)} ${askedIn(turns)}`)
+  return signatureFrom([`${askedIn(prompt)} ${answeredIn(prompt)}`], texts)
+}
+
+function askedIn(turns: readonly Turn[]): string {
+  return turns.flatMap((turn) => (turn.role === 'user' || turn.role === 'tool' ? [turn.content] : [])).join(' ')
+}
+
+function answeredIn(turns: readonly Turn[]): string {
+  const texts = turns.flatMap((turn) =>
     turn.role === 'assistant'
       ? [turn.content, ...(turn.toolCalls ?? []).map((call) => JSON.stringify(call.arguments))]
       : [],
   )
+  return texts.join(' ')
+}
+
+function signatureFrom(asked: readonly string[], answered: readonly string[]): Uint8Array {
   const signature = new Uint8Array(SIGNATURE_BYTES)
-  signature.set(minHash(asked.join(' ')), 0)
-  signature.set(minHash(answered.join(' ')), BINS)
+  signature.set(minHash(asked), 0)
+  signature.set(minHash(answered), BINS)
   return signature
 }
 
@@ -40,20 +57,25 @@ export function similarity(a: Uint8Array, b: Uint8Array): number {
   return Math.min(asked, answered) / BINS
 }
 
-function minHash(text: string): Uint8Array {
+/** Of the shingles of all texts together; those of different texts are different. */
+function minHash(texts: readonly string[]): Uint8Array {
   const minima = new Uint32Array(BINS).fill(EMPTY)
+  texts.forEach((text, seed) => addShingles(text, seed, minima))
+  if (minima.some((value) => value !== EMPTY)) fillEmptyBins(minima)
+  return Uint8Array.from(minima, (value) => mixed(value) >>> 24)
+}
+
+function addShingles(text: string, seed: number, minima: Uint32Array): void {
   const words = wordHashes(text.normalize('NFC').toLowerCase())
   const last = Math.max(words.length - SHINGLE, 0)
   for (let i = 0; words.length > 0 && i <= last; i++) {
-    let hash = 0
+    let hash = seed
     for (let k = i; k < Math.min(i + SHINGLE, words.length); k++) hash = mixed(Math.imul(hash, 31) + words[k])
     const bin = hash >>> 26
     // One bit less than a bin holds, so that no value looks like an empty bin.
     const value = mixed(hash ^ 0x5bd1e995) >>> 1
     if (value < minima[bin]) minima[bin] = value
   }
-  if (words.length > 0) fillEmptyBins(minima)
-  return Uint8Array.from(minima, (value) => mixed(value) >>> 24)
 }
 
 /** An empty bin takes the value of one that is not, chosen by its own number, hence in the same way for every text. */

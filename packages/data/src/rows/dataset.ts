@@ -12,6 +12,8 @@ import type { TokenSource } from './example-rows.js'
 export interface DatasetOptions {
   duplicates: 'keep' | 'exact' | 'near'
   evalFraction: number
+  /** 2 for preference pairs, whose rows come in twos. */
+  rowsPerExample: 1 | 2
 }
 
 /** A place to go back to, where a file turns out to be broken. */
@@ -27,7 +29,7 @@ type Verdict = 'new' | 'exact' | 'near'
 export class Dataset {
   readonly train = new ExampleRows()
   readonly eval = new ExampleRows()
-  private readonly options: DatasetOptions
+  readonly options: DatasetOptions
   private readonly hashes = new HashIndex()
   private readonly near = new NearIndex()
   /** How many of the known conversations are of earlier runs. */
@@ -63,7 +65,7 @@ export class Dataset {
         continue
       }
       report.used++
-      report.examples += chunk.rowCounts[i]
+      report.examples += chunk.rowCounts[i] / this.options.rowsPerExample
       this.remember(chunk.hashes, chunk.signatures, i)
     }
   }

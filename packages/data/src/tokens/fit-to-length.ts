@@ -63,7 +63,7 @@ function inPieces(encode: EncodeExchanges, count: number, maxLength: number): Fi
 }
 
 /** The smallest number in [low, high] for which the test holds, high + 1 where it never does; the test is monotone. */
-function firstTrue(low: number, high: number, test: (n: number) => boolean): number {
+export function firstTrue(low: number, high: number, test: (n: number) => boolean): number {
   let from = low
   let to = high + 1
   while (from < to) {
@@ -75,7 +75,7 @@ function firstTrue(low: number, high: number, test: (n: number) => boolean): num
 }
 
 /** A turn of the user and everything up to the next one. */
-function exchangesOf(turns: readonly Turn[]): { system: Turn[]; exchanges: Turn[][] } {
+export function exchangesOf(turns: readonly Turn[]): { system: Turn[]; exchanges: Turn[][] } {
   const system: Turn[] = []
   const exchanges: Turn[][] = []
   for (const turn of turns) {
@@ -86,7 +86,7 @@ function exchangesOf(turns: readonly Turn[]): { system: Turn[]; exchanges: Turn[
   return { system, exchanges }
 }
 
-function cut(example: TokenizedExample, maxLength: number): TokenizedExample {
+export function cut(example: TokenizedExample, maxLength: number): TokenizedExample {
   return { inputIds: example.inputIds.slice(0, maxLength), labels: example.labels.slice(0, maxLength) }
 }
 
@@ -99,9 +99,13 @@ function windows(example: TokenizedExample, maxLength: number): TokenizedExample
 }
 
 function kept(examples: TokenizedExample[], changed: Fitted['changed']): Fitted {
-  // The first token is predicted by nothing, so a label there trains nothing.
   return {
-    examples: examples.filter(({ labels }) => labels.some((label, i) => i > 0 && label !== IGNORE_INDEX)),
+    examples: examples.filter(hasTrained),
     changed,
   }
+}
+
+/** The first token is predicted by nothing, so a label there trains nothing. */
+export function hasTrained({ labels }: TokenizedExample): boolean {
+  return labels.some((label, i) => i > 0 && label !== IGNORE_INDEX)
 }
