@@ -32,7 +32,7 @@ async function finishEvaluation<B>(run: Run<B>): Promise<void> {
     step: state.startStep + state.step,
     epoch: epochOf(run),
     evalLoss: lossSum / tokens,
-    evalPerplexity: Math.exp(lossSum / tokens),
+    ...(run.step.counts !== 'pairs' && { evalPerplexity: Math.exp(lossSum / tokens) }),
     evalTokenAccuracy: correct / tokens,
     evalTokens: tokens,
     ...(means && { metrics: means }),

@@ -43,7 +43,7 @@ export async function recordForTensorBoard(
       const more = Object.entries(metrics ?? {}).map(([name, value]) => [`eval/${name}`, value] as const)
       writer.add(step, {
         'eval/loss': evalLoss,
-        'eval/perplexity': evalPerplexity,
+        ...(evalPerplexity !== undefined && { 'eval/perplexity': evalPerplexity }),
         'eval/token_accuracy': evalTokenAccuracy,
         ...Object.fromEntries(more),
       })

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { TrainerError } from './errors.js'
+import { preferenceLossTypes } from './preference.js'
 import { schedulerTypes } from './schedule.js'
 
 const strategies = ['no', 'steps', 'epoch'] as const
@@ -43,6 +44,10 @@ const shape = {
   loraplusLrRatio: z.number().positive().nullable().default(null),
   neftuneNoiseAlpha: z.number().positive().nullable().default(null),
   labelSmoothingFactor: z.number().min(0).lt(1).default(0),
+  /** Preference training: how strongly the policy is held to the reference (TRL's `beta`), the loss, and for `robust` its share. */
+  dpoBeta: z.number().positive().default(0.1),
+  dpoLossType: z.enum(preferenceLossTypes).default('sigmoid'),
+  dpoLabelSmoothing: z.number().min(0).lt(0.5).default(0),
   precision: z.enum(['float32', 'bfloat16', 'float16']).default('float32'),
 
   loggingSteps: count.default(1),
@@ -145,6 +150,9 @@ export const recipeOptionNames = [
   'loraplusLrRatio',
   'neftuneNoiseAlpha',
   'labelSmoothingFactor',
+  'dpoBeta',
+  'dpoLossType',
+  'dpoLabelSmoothing',
   'precision',
 ] as const satisfies readonly (keyof TrainingOptions)[]
 

@@ -9,6 +9,18 @@ export interface PreferencePair {
   readonly rejected: TokenizedExample
 }
 
+/** Pairs by number, in memory or wherever they are. */
+export interface PairSource {
+  readonly length: number
+  get(index: number): PreferencePair | Promise<PreferencePair>
+}
+
+/** Pairs that are in memory. */
+export const pairsIn = (pairs: readonly PreferencePair[]): PairSource => ({
+  length: pairs.length,
+  get: (index) => pairs[index],
+})
+
 /** Pairs as a training step takes them: the chosen rows first, then the rejected ones in the same order. */
 export interface PreferenceBatch {
   readonly rows: Batch
@@ -28,7 +40,7 @@ export function collatePairs(
  * `referenceLogProbs` returns them.
  */
 export function preferenceBatchesOf(
-  pairs: readonly PreferencePair[],
+  pairs: PairSource,
   references: Float32Array,
   options: Omit<BatchOptions, 'buckets'>,
 ): BatchSource<PreferenceBatch> {
@@ -36,20 +48,15 @@ export function preferenceBatchesOf(
   return {
     length: order.batchesPerEpoch,
     inputTokens: (batch) => countTokens(batch.rows),
-    get: (epoch, index) => {
+    get: async (epoch, index) => {
       const indices = order.indicesAt(epoch, index)
       const reference = new Float32Array(2 * indices.length)
       indices.forEach((pair, i) => {
         reference[i] = references[2 * pair]
         reference[indices.length + i] = references[2 * pair + 1]
       })
-      return {
-        rows: collatePairs(
-          [...indices].map((i) => pairs[i]),
-          options,
-        ),
-        reference,
-      }
+      const picked = await Promise.all([...indices].map(async (i) => pairs.get(i)))
+      return { rows: collatePairs(picked, options), reference }
     },
   }
 }

@@ -13,7 +13,8 @@ import type { TrainStepRequest } from './train-step.js'
 import { createTrainStepOn, inputsOf } from './train-step.js'
 
 export interface PreferenceStepRequest extends TrainStepRequest {
-  readonly preference: PreferenceOptions
+  /** Default: `dpoLossType`, `dpoBeta` and `dpoLabelSmoothing` of the training options. */
+  readonly preference?: PreferenceOptions
 }
 
 /** A training step on preference pairs; what it counts as tokens are pairs, and what is correct is a pair ranked rightly. */
@@ -30,6 +31,8 @@ export async function createPreferenceStep(request: PreferenceStepRequest): Prom
 
 /** The optimizer and the state are those of the ordinary step, whose session this one shares. */
 class EnginePreferenceStep implements PreferenceStep {
+  readonly counts = 'pairs'
+  private readonly preference: PreferenceOptions
   private readonly adapted: TrainableModel
   private readonly base: TrainableModel
   private readonly programs = new Map<string, Executable>()
@@ -42,6 +45,7 @@ class EnginePreferenceStep implements PreferenceStep {
   ) {
     const { architecture, config, weights } = request.model
     const { plan } = request.adapter
+    this.preference = request.preference ?? preferenceOf(request.options)
     this.adapted = {
       architecture,
       config,
@@ -52,7 +56,8 @@ class EnginePreferenceStep implements PreferenceStep {
   }
 
   async accumulate(batch: PreferenceBatch, at: { readonly microStep: number }): Promise<AccumulateResult> {
-    const { preference, options, checkpointing } = this.request
+    const { preference } = this
+    const { options, checkpointing } = this.request
     const forward = this.forwardOptions(batch.rows)
     const executable = await this.compiled('prefer', batch.rows, (bucket) =>
       preferenceProgram(this.adapted, bucket, { ...forward, ...preference, checkpoint: checkpointing === 'full' }),
@@ -136,12 +141,18 @@ class EnginePreferenceStep implements PreferenceStep {
       chosenTokens: lengths[i],
       rejectedTokens: lengths[count + i],
     }))
-    const losses = pairs.map((pair) => preferenceLoss(pair, this.request.preference))
+    const losses = pairs.map((pair) => preferenceLoss(pair, this.preference))
     const metrics = preferenceMetrics(pairs, losses)
     const lossSum = losses.reduce((sum, { loss }) => sum + loss, 0)
     return { lossSum, tokens: count, correct: metrics['rewards/accuracies'], metrics }
   }
 }
+
+const preferenceOf = ({ dpoLossType, dpoBeta, dpoLabelSmoothing }: TrainStepRequest['options']): PreferenceOptions => ({
+  lossType: dpoLossType,
+  beta: dpoBeta,
+  labelSmoothing: dpoLabelSmoothing,
+})
 
 /** Trained tokens of each row. */
 function answerLengths({ batchSize, sequenceLength, targets }: Batch): Float32Array {

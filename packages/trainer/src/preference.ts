@@ -77,6 +77,9 @@ function logSigmoid(x: number): number {
   return Math.min(0, x) - Math.log1p(Math.exp(-Math.abs(x)))
 }
 
+/** The metric that tells most: how much more the chosen answers are rewarded than the rejected ones. */
+export const MARGIN = 'rewards/margins'
+
 /** Sums over pairs of what TRL logs, for `AccumulateResult.metrics`: the loop divides them by the number of pairs. */
 export function preferenceMetrics(pairs: readonly PairLogProbs[], losses: readonly PairLoss[]): Record<string, number> {
   const sums = {

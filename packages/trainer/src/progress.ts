@@ -1,5 +1,6 @@
 import { basename } from 'node:path'
 import type { EventOf, TrainerEvent, TrainerEvents } from './events.js'
+import { MARGIN } from './preference.js'
 import { formatClock, formatCount, formatDuration, formatNumber } from './format.js'
 
 /** Where progress is written: `process.stderr`, or anything with the same few members. */
@@ -41,9 +42,13 @@ function lineOf(event: TrainerEvent): string | null {
       return `${run}${from}: step ${event.step} of ${event.totalSteps}`
     }
     case 'evaluate': {
-      const { step, evalLoss, evalPerplexity, evalTokenAccuracy } = event.evaluation
+      const { step, evalLoss, evalPerplexity, evalTokenAccuracy, metrics } = event.evaluation
       const accuracy = `${(100 * evalTokenAccuracy).toFixed(1)}%`
-      return `step ${step}: eval loss ${formatNumber(evalLoss)}, perplexity ${formatNumber(evalPerplexity)}, token accuracy ${accuracy}`
+      const more =
+        evalPerplexity === undefined
+          ? `${accuracy} of the pairs ranked rightly, reward margin ${formatNumber(metrics?.[MARGIN])}`
+          : `perplexity ${formatNumber(evalPerplexity)}, token accuracy ${accuracy}`
+      return `step ${step}: eval loss ${formatNumber(evalLoss)}, ${more}`
     }
     case 'save':
       return `step ${event.step}: saved ${basename(event.checkpoint)} in ${formatDuration(event.seconds)}`
@@ -62,8 +67,10 @@ function lineOf(event: TrainerEvent): string | null {
 
 function describeStep({ record, speed }: EventOf<'step'>): string[] {
   const budget = speed.budgetSeconds === null ? '' : ` of ${formatClock(speed.budgetSeconds)}`
+  const margin = record.metrics?.[MARGIN]
   return [
     `loss ${formatNumber(record.loss)}`,
+    ...(margin === undefined ? [] : [`margin ${formatNumber(margin)}`]),
     `lr ${formatNumber(record.learningRate)}`,
     `${formatCount(speed.tokensPerSecond)} tok/s`,
     `${formatDuration(speed.remainingSeconds)} left`,

@@ -5,14 +5,14 @@ import { dirname } from 'node:path'
 import type { BatchOptions } from './batches.js'
 import { crc32c } from './crc32c.js'
 import { systemErrorCode, writeError } from './errors.js'
-import type { PreferencePair } from './preference-batches.js'
+import type { PairSource, PreferencePair } from './preference-batches.js'
 import { collatePairs } from './preference-batches.js'
 import type { PreferenceStep } from './preference-step.js'
 import type { StopSource } from './signals.js'
 
 export interface ReferenceRequest extends Pick<BatchOptions, 'batchSize' | 'padTokenId' | 'sequenceLength'> {
   readonly step: Pick<PreferenceStep, 'referenceLogProbs'>
-  readonly pairs: readonly PreferencePair[]
+  readonly pairs: PairSource
   /** Where the numbers are kept: a run that is interrupted, or resumed, computes none of them twice. */
   readonly file: string
   /** What they depend on beside the pairs: the base model's identity. */
@@ -31,7 +31,7 @@ const recordBytes = 12
  */
 export async function referenceLogProbs(request: ReferenceRequest): Promise<Float32Array> {
   const { pairs, step, file, batchSize } = request
-  const header = Buffer.from(`mirastral reference ${hashOf(request)}\n`)
+  const header = Buffer.from(`mirastral reference ${await hashOf(request)}\n`)
   const references = new Float32Array(2 * pairs.length)
   let done = 0
   try {
@@ -45,7 +45,7 @@ export async function referenceLogProbs(request: ReferenceRequest): Promise<Floa
     try {
       while (done < pairs.length) {
         request.stop?.throwIfRequested()
-        const batch = pairs.slice(done, done + batchSize)
+        const batch = await pickPairs(pairs, done, Math.min(pairs.length, done + batchSize))
         const logProbs = await step.referenceLogProbs(collatePairs(batch, request))
         batch.forEach((_, i) => references.set([logProbs[i], logProbs[batch.length + i]], 2 * (done + i)))
         await handle.appendFile(encode(references.subarray(2 * done, 2 * (done + batch.length))))
@@ -62,9 +62,14 @@ export async function referenceLogProbs(request: ReferenceRequest): Promise<Floa
   }
 }
 
-function hashOf({ model, pairs, sequenceLength, padTokenId }: ReferenceRequest): string {
+async function pickPairs(pairs: PairSource, start: number, end: number): Promise<PreferencePair[]> {
+  return Promise.all(Array.from({ length: end - start }, async (_, i) => pairs.get(start + i)))
+}
+
+async function hashOf({ model, pairs, sequenceLength, padTokenId }: ReferenceRequest): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify([model, sequenceLength, padTokenId, pairs.length]))
-  for (const { chosen, rejected } of pairs) {
+  for (let i = 0; i < pairs.length; i++) {
+    const { chosen, rejected } = await pairs.get(i)
     for (const { inputIds, labels } of [chosen, rejected])
       hash.update(`${inputIds.length}:`).update(inputIds).update(labels)
   }

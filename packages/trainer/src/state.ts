@@ -140,8 +140,9 @@ export interface Evaluation {
   readonly epoch: number
   /** Loss per trained token over the whole split (not a mean of batches' means). */
   readonly evalLoss: number
-  readonly evalPerplexity: number
-  /** Share of the trained tokens that are the model's first choice. */
+  /** exp(evalLoss); not there for preference pairs, whose loss is none of tokens. */
+  readonly evalPerplexity?: number
+  /** Share of the trained tokens that are the model's first choice (of the pairs that are ranked rightly). */
   readonly evalTokenAccuracy: number
   readonly evalTokens: number
   readonly metrics?: Readonly<Record<string, number>>

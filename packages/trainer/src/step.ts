@@ -46,6 +46,8 @@ export interface UpdateRequest {
  * equal state must give equal bits, and `writeState(readState())` must change nothing: exact resume rests on both.
  */
 export interface TrainStep<B> {
+  /** What losses are counted by; default `tokens`. A loss per pair has no perplexity. */
+  readonly counts?: 'tokens' | 'pairs'
   /**
    * Forward and backward; adds the gradients of the loss sum to the accumulators. `microStep` counts the micro-batches of
    * the run from 0 and is the only source of randomness (dropout, NEFTune), so that a resumed run draws the same.

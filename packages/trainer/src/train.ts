@@ -36,7 +36,14 @@ export interface TrainingData<B> {
 }
 
 /** A value, or how to get it once it is needed: after the lock is taken and it is known that there is something to do. */
-export type Lazy<T> = T | ((context: { readonly stop: StopSource; readonly plan: Plan['kind'] }) => Promise<T>)
+export type Lazy<T> = T | ((context: LazyContext) => Promise<T>)
+
+export interface LazyContext {
+  readonly stop: StopSource
+  readonly plan: Plan['kind']
+  /** To be called once something is kept that the next start need not do again: a budget that ends here is then no error. */
+  readonly progressed: () => void
+}
 
 export interface TrainRequest<B> {
   /** Where `results/`, `final_model/` and the lock go. */
@@ -185,10 +192,12 @@ async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, 
   const before = 'checkpoint' in plan ? plan.checkpoint : null
   const cancelTimer = requestStopAtEndOfBudget(context)
   let madeStep: TrainStep<B> | null = null
+  let hasProgressed = false
+  const resolving = { stop, plan, progressed: () => void (hasProgressed = true) }
   try {
-    const data = request.data === null ? null : await resolve(request.data, stop, plan)
+    const data = request.data === null ? null : await resolve(request.data, resolving)
     if (data === null || data.train.length === 0) return withoutData(context, before)
-    const step = await resolve(request.step, stop, plan)
+    const step = await resolve(request.step, resolving)
     if (typeof request.step === 'function') madeStep = step
     stop.throwIfRequested()
     await writeStatus(paths, { ...placeOf(before), status: 'running', message: 'running', finalModelHash: null })
@@ -207,7 +216,9 @@ async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, 
       return afterSegment(request, context, end)
     })
   } catch (error) {
-    if (stop.requested !== null && isStopError(error)) return stoppedWhileLoading(context, stop.requested, before)
+    if (stop.requested !== null && isStopError(error)) {
+      return stoppedWhileLoading(context, { reason: stop.requested, hasProgressed }, before)
+    }
     throw error
   } finally {
     cancelTimer()
@@ -236,10 +247,14 @@ async function observed<B>(
   }
 }
 
-async function resolve<T>(value: Lazy<T>, stop: StopSource, plan: Plan): Promise<T> {
+interface Resolving extends Pick<LazyContext, 'stop' | 'progressed'> {
+  readonly plan: Plan
+}
+
+async function resolve<T>(value: Lazy<T>, { stop, plan, progressed }: Resolving): Promise<T> {
   if (typeof value !== 'function') return value
   stop.throwIfRequested()
-  return (value as (context: { stop: StopSource; plan: Plan['kind'] }) => Promise<T>)({ stop, plan: plan.kind })
+  return (value as (context: LazyContext) => Promise<T>)({ stop, plan: plan.kind, progressed })
 }
 
 /** The loop foresees the end of the budget; this is for the phases before it, which only look at `stop`. */
@@ -264,10 +279,10 @@ function withoutData(context: TrainContext, before: Checkpoint | null): Promise<
 
 function stoppedWhileLoading(
   context: TrainContext,
-  reason: StopReason,
+  { reason, hasProgressed }: { readonly reason: StopReason; readonly hasProgressed: boolean },
   before: Checkpoint | null,
 ): Promise<TrainResult> {
-  if (reason.kind === 'budget') {
+  if (reason.kind === 'budget' && !hasProgressed) {
     const message = `time budget: must leave time for training after loading, got ${describeStop(reason)}; raise budgetMinutes`
     throw new TrainerError('MIRASTRAL_BUDGET_TOO_SHORT', message)
   }

@@ -18,7 +18,7 @@ export function evalHistoryEntry(evaluation: Evaluation): object {
   const more = Object.entries(metrics ?? {}).map(([name, value]) => [`eval_${name}`, value] as const)
   return {
     eval_loss: evalLoss,
-    eval_perplexity: evalPerplexity,
+    ...(evalPerplexity !== undefined && { eval_perplexity: evalPerplexity }),
     eval_token_accuracy: evalTokenAccuracy,
     ...Object.fromEntries(more),
     epoch,

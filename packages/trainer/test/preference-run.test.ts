@@ -6,21 +6,25 @@ import type {
   PreferenceLossType,
   PreferencePair,
   PreferenceStep,
+  TrainerEvent,
   TrainResult,
 } from '@mirastral/trainer'
 import {
   collatePairs,
   createPreferenceStep,
+  pairsIn,
   parseTrainingOptions,
   preferenceBatchesOf,
+  preferenceRun,
   referenceLogProbs,
   StopRequested,
   StopSource,
   train,
+  TrainerEvents,
 } from '@mirastral/trainer'
 import { readFloat32, SafetensorsFile } from '@mirastral/safetensors'
 import { describe, expect, it } from 'vitest'
-import { readLines, temporaryFolder } from './support/runs.js'
+import { outcomeOf, readLines, temporaryFolder } from './support/runs.js'
 import { identity } from './support/task.js'
 import { tinyRequest, tinySaveAdapter } from './support/tiny-model.js'
 
@@ -73,7 +77,7 @@ async function trainPairs(folder: string, expected: Case): Promise<TrainResult> 
   const step = await makeStep(expected)
   const references = await referenceLogProbs({
     step,
-    pairs,
+    pairs: pairsIn(pairs),
     file: join(folder, 'references'),
     model: 'tiny',
     ...batching,
@@ -83,8 +87,8 @@ async function trainPairs(folder: string, expected: Case): Promise<TrainResult> 
     identity,
     step,
     data: {
-      train: preferenceBatchesOf(pairs, references, { ...batching, seed: 42 }),
-      eval: preferenceBatchesOf(pairs.slice(0, 5), references, batching),
+      train: preferenceBatchesOf(pairsIn(pairs), references, { ...batching, seed: 42 }),
+      eval: preferenceBatchesOf(pairsIn(pairs.slice(0, 5)), references, batching),
     },
     saveAdapter: tinySaveAdapter(lora),
     handleSignals: false,
@@ -138,7 +142,7 @@ describe('the log-probabilities without the adapter', () => {
     }
     return { step, calls: () => calls }
   }
-  const request = { pairs, model: 'tiny', ...batching }
+  const request = { pairs: pairsIn(pairs), model: 'tiny', ...batching }
 
   it('are computed once, and again from where a kill or a stop left them', async () => {
     const folder = await temporaryFolder()
@@ -179,7 +183,7 @@ describe('the log-probabilities without the adapter', () => {
     const file = join(await temporaryFolder(), 'references')
     await referenceLogProbs({ ...request, ...counting(), file })
     await appendFile(file, 'more')
-    for (const change of [{ model: 'other' }, { pairs: pairs.slice(1) }, { sequenceLength: 32 }]) {
+    for (const change of [{ model: 'other' }, { pairs: pairsIn(pairs.slice(1)) }, { sequenceLength: 32 }]) {
       const other = counting()
       await referenceLogProbs({ ...request, ...change, step: other.step, file })
       expect(other.calls()).toBe(8)
@@ -195,5 +199,86 @@ describe('the log-probabilities without the adapter', () => {
       const trained = targets.subarray(16 * i, 16 * (i + 1)).filter((target) => target !== -100)
       expect([...trained]).toEqual([...row.labels.filter((label) => label !== -100)])
     })
+  })
+})
+
+describe('a run on pairs', () => {
+  const expected = golden.cases[0]
+  const runOn = (
+    folder: string,
+    stopWhen: (event: TrainerEvent) => boolean = () => false,
+    limit: number | null = null,
+  ) => {
+    const stop = new StopSource()
+    const events = new TrainerEvents()
+    events.onAny((event) => stopWhen(event) && stop.request({ kind: 'request', by: 'test' }))
+    let computed = 0
+    const parts = preferenceRun({
+      ...batching,
+      step: () => makeStep(expected),
+      train: pairsIn(pairs),
+      eval: pairsIn(pairs.slice(0, 5)),
+      seed: 42,
+      folder,
+      model: 'tiny',
+      onReference: (done) => {
+        computed++
+        if (limit !== null && done >= limit) stop.request({ kind: 'budget', seconds: 60 })
+      },
+    })
+    const options = { ...optionsOf(expected.learningRate), saveSteps: 4, evalStrategy: 'steps' as const, evalSteps: 3 }
+    const request = { outputDir: folder, identity, ...parts, saveAdapter: tinySaveAdapter(lora), stop, events, options }
+    return train<PreferenceBatch>({ ...request, handleSignals: false }).then((result) => ({ result, computed }))
+  }
+
+  it('that is stopped while the reference is computed, in a window, in an evaluation and between steps equals the whole one', async () => {
+    const whole = await temporaryFolder()
+    expect((await runOn(whole)).result).toMatchObject({ status: 'finished', step: 10 })
+    const folder = await temporaryFolder()
+    const early = await runOn(folder, undefined, 6)
+    expect(early.result).toMatchObject({ status: 'stopped', exitCode: 0, step: 0, checkpoint: null })
+    const stops: ((event: TrainerEvent) => boolean)[] = [
+      (e) => e.type === 'progress' && e.step === 1 && e.phase === 'train' && e.done === 1,
+      (e) => e.type === 'progress' && e.phase === 'evaluate' && e.done === 1,
+      (e) => e.type === 'step' && e.record.step === 7,
+    ]
+    const computed: number[] = [early.computed]
+    for (const stopWhen of stops) {
+      const { result, computed: count } = await runOn(folder, stopWhen)
+      expect(result.status).toBe('stopped')
+      computed.push(count)
+    }
+    expect((await runOn(folder)).result.status).toBe('finished')
+    // 8 batches of training pairs and 3 of evaluation pairs, none of them twice.
+    expect(computed).toEqual([3, 8, 0, 0])
+    expect(await outcomeOf(folder, 'checkpoint-10')).toEqual(await outcomeOf(whole, 'checkpoint-10'))
+    for (const line of await readLines(folder, 'eval.jsonl')) expect(line).not.toHaveProperty('evalPerplexity')
+  })
+
+  it('says how the pairs are ranked', async () => {
+    const lines: string[] = []
+    const folder = await temporaryFolder()
+    const step = await makeStep(expected)
+    const evaluation = { train: pairsIn(pairs), eval: pairsIn(pairs.slice(0, 5)) }
+    await train<PreferenceBatch>({
+      outputDir: folder,
+      identity,
+      ...preferenceRun({
+        ...batching,
+        ...evaluation,
+        step: () => Promise.resolve(step),
+        seed: 42,
+        folder,
+        model: 'tiny',
+      }),
+      saveAdapter: tinySaveAdapter(lora),
+      handleSignals: false,
+      options: optionsOf(expected.learningRate),
+      progress: { write: (text: string) => lines.push(text) },
+    })
+    const said = lines.join('')
+    expect(said).toMatch(/step 10\/10: loss \d\S*, margin \S+, lr/)
+    expect(said).toMatch(/step 10: eval loss \S+, \d+\.\d% of the pairs ranked rightly, reward margin \S+\n/)
+    expect(said).not.toContain('perplexity')
   })
 })
