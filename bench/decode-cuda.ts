@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { cudaBackend, type TensorData } from '@mirastral/engine'
 import { bindAll } from './cuda-weights.js'
 import { decodeProgram, mistral7b, type DecoderShape } from './decoder-program.js'
+import { runWithOneLine } from './lib/one-line.js'
 
 const { values: args } = parseArgs({
   options: {
@@ -71,6 +72,9 @@ async function measure(batch: number, rank: number): Promise<void> {
   await session.dispose()
 }
 
-for (const rank of args.ranks.split(',')) {
-  for (const batch of args.batches.split(',')) await measure(Number(batch), Number(rank))
-}
+await runWithOneLine(async () => {
+  for (const rank of args.ranks.split(',')) {
+    for (const batch of args.batches.split(',')) await measure(Number(batch), Number(rank))
+  }
+  return 0
+})

@@ -13,6 +13,7 @@ import {
 } from '@mirastral/engine'
 import { bindAll } from './cuda-weights.js'
 import { microStepProgram, mistral7b, updateProgram, type DecoderShape } from './decoder-program.js'
+import { runWithOneLine } from './lib/one-line.js'
 
 type CudaSession = Awaited<ReturnType<ReturnType<typeof cudaBackend>['createSession']>>
 
@@ -185,4 +186,7 @@ async function measure(w: Workload, start: number): Promise<void> {
   await session.dispose()
 }
 
-for (const w of workloads.filter(({ name }) => name.includes(args.only))) await measure(w, performance.now())
+await runWithOneLine(async () => {
+  for (const w of workloads.filter(({ name }) => name.includes(args.only))) await measure(w, performance.now())
+  return 0
+})

@@ -1,6 +1,6 @@
 """LoRA training steps of a Mistral-7B-shaped model with Transformers + PEFT on one GPU: the peer of bench/train-cuda.ts.
 
-Random weights, bf16 base (4-bit with bitsandbytes where it is installed and --nf4 is given), r=16 on q, k, v, o, autocast.
+Random weights, bf16 base (NF4 of bitsandbytes with --nf4), r=16 on q, k, v, o, autocast.
 Usage: python bench/peers/train_cuda.py [--layers 32] [--steps 5] [--only NAME] [--nf4]
 """
 
@@ -13,9 +13,30 @@ from transformers import MistralConfig, MistralForCausalLM
 
 WORKLOADS = [
     ("1x256 acc 4", 1, 256, 4, False),
+    ("1x256 acc 4, checkpoint", 1, 256, 4, True),
+    ("4x256", 4, 256, 1, False),
     ("4x1024", 4, 1024, 1, False),
     ("8x1024, checkpoint", 8, 1024, 1, True),
 ]
+
+
+def quantize(model):
+    """Replaces the layers' linears by bitsandbytes' NF4 ones, as Transformers does when it loads a model in 4 bits."""
+    import bitsandbytes as bnb
+
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, torch.nn.Linear) and name != "lm_head":
+                new = bnb.nn.Linear4bit(
+                    child.in_features, child.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
+                )
+                new.weight = bnb.nn.Params4bit(
+                    child.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=False, module=new
+                ).cuda()
+                setattr(module, name, new)
+    model.is_loaded_in_4bit = True
+    torch.cuda.empty_cache()
+    print(f"bitsandbytes {bnb.__version__}", flush=True)
 
 
 def build(layers, nf4):
@@ -28,14 +49,7 @@ def build(layers, nf4):
         model = MistralForCausalLM(config)
     torch.set_default_dtype(torch.float32)
     if nf4:
-        import bitsandbytes as bnb
-
-        for module in list(model.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, torch.nn.Linear) and name != "lm_head":
-                    new = bnb.nn.Linear4bit(child.in_features, child.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
-                    new.weight = bnb.nn.Params4bit(child.weight.data.cpu(), requires_grad=False, quant_type="nf4")
-                    setattr(module, name, new.cuda())
+        quantize(model)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], bias="none")
     model = get_peft_model(model, lora)
     for p in model.parameters():
@@ -44,7 +58,7 @@ def build(layers, nf4):
     return model
 
 
-def measure(model, name, batch, tokens, accumulation, checkpoint, steps):
+def measure(model, name, batch, tokens, accumulation, checkpoint, steps, nf4):
     if checkpoint:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable()
@@ -53,6 +67,7 @@ def measure(model, name, batch, tokens, accumulation, checkpoint, steps):
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
 
     def step():
@@ -75,7 +90,7 @@ def measure(model, name, batch, tokens, accumulation, checkpoint, steps):
     seconds = (time.perf_counter() - start) / steps
     free, total = torch.cuda.mem_get_info()
     print(
-        f"peer {name}: {1 / seconds:.2f} steps/s, {batch * tokens * accumulation / seconds:.0f} tokens/s, "
+        f"peer {'NF4' if nf4 else 'bf16'} {name}: {1 / seconds:.2f} steps/s, {batch * tokens * accumulation / seconds:.0f} tokens/s, "
         f"peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB allocated, device {(total - free) / 2**30:.2f} GiB",
         flush=True,
     )
@@ -89,9 +104,10 @@ def main():
     parser.add_argument("--nf4", action="store_true")
     args = parser.parse_args()
     model = build(args.layers, args.nf4)
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}, {'NF4' if args.nf4 else 'bf16'} base", flush=True)
     for name, batch, tokens, accumulation, checkpoint in WORKLOADS:
         if args.only in name:
-            measure(model, name, batch, tokens, accumulation, checkpoint, args.steps)
+            measure(model, name, batch, tokens, accumulation, checkpoint, args.steps, args.nf4)
 
 
 if __name__ == "__main__":
