@@ -93,6 +93,28 @@ describe('the fine-tune script', () => {
     expect(resumed.stdout).toContain('train loss')
   })
 
+  test('learns preferences on a PiSSA adapter, and equals the undisturbed run after kill -9', async () => {
+    const pairs = ['--objective', 'dpo', '--init', 'pissa', '--data', join(root, 'examples/data/preferences')]
+    const options = ['--model', at('model'), ...pairs, '--save-steps', '1', '--epochs', '4', '--eval-fraction', '0.2']
+    const whole = await finetune([...options, '--out', at('pairs')])
+    expect(whole.stderr).toBe('')
+    expect(whole.stdout).toMatch(/10 pairs to train on, 2 to evaluate on/)
+    expect(whole.stdout).toMatch(/of the pairs ranked rightly, reward margin/)
+
+    const out = at('pairs-killed')
+    const args = [...script, '--threads', '1', ...options, '--out', out]
+    const child = spawn(process.execPath, args, { cwd: root, stdio: 'ignore' })
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    const isSaved = () => existsSync(join(out, 'results', 'checkpoint-2'))
+    while (!isSaved() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 5))
+    child.kill('SIGKILL')
+    await ended
+    expect((await finetune([...options, '--out', out])).stdout).toMatch(/resuming from checkpoint-\d+/)
+    for (const file of ['final_model/adapter_model.safetensors', 'results/train.jsonl', 'results/eval.jsonl']) {
+      expect((await readFile(join(out, file))).equals(await readFile(at('pairs', file))), file).toBe(true)
+    }
+  })
+
   test.each(['end', 'every_save'])('publishes the adapter with a card, and nothing else: %s', async (when) => {
     const hub = await startHubServer('hf_test')
     try {

@@ -2,23 +2,35 @@
 //
 //   npx -y pnpm@10 run finetune                                          the sample data on a small model
 //   npx -y pnpm@10 run finetune --model FOLDER --data FOLDER --out DIR   your own
+//   npx -y pnpm@10 run finetune --objective dpo --data FOLDER            from chosen and rejected answers
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { PreparedData } from '@mirastral/data'
-import { Ledger, prepareDataset } from '@mirastral/data'
+import type { PreparedData, PreparedPreferences } from '@mirastral/data'
+import { Ledger, prepareDataset, preparePreferences } from '@mirastral/data'
 import type { Backend } from '@mirastral/engine'
 import { createTextGenerator } from '@mirastral/infer'
-import type { Adapter } from '@mirastral/lora'
-import { initializeAdapter, loadAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
+import type { Adapter, InitialAdapter } from '@mirastral/lora'
+import {
+  denseParameters,
+  initializeAdapter,
+  loadAdapter,
+  modulesOfModel,
+  plainLora,
+  reopenAdapter,
+  saveAdapter,
+} from '@mirastral/lora'
 import type { LoadedModel } from '@mirastral/models'
 import { loadModel } from '@mirastral/models'
+import type { BatchOptions, TrainRequest, TrainResult, TrainStepRequest } from '@mirastral/trainer'
 import {
   batchesOf,
+  createPreferenceStep,
   createTrainStep,
   inspectRun,
   installSignalHandlers,
   parseTrainingOptions,
+  preferenceRun,
   StopSource,
   train,
 } from '@mirastral/trainer'
@@ -28,16 +40,23 @@ import { readOptions, runMain } from './lib/command-line.js'
 import { evidenceOf } from './lib/evidence.js'
 import type { Placement } from './lib/placement.js'
 import { computeDtype, placeRun } from './lib/placement.js'
+import { adapterName, adapterPlan, objectiveName, paddedLengths, recipeOf } from './lib/recipe.js'
 import { nameOf, sampleAnswer, say, showData } from './lib/show.js'
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 const hashOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex')
+
+const SAMPLES = { sft: ['worker1', 'worker2', 'worker3'], dpo: ['preferences'] } as const
+const samplesOf = (objective: keyof typeof SAMPLES): string[] => SAMPLES[objective].map((name) => here(`data/${name}`))
 
 /** What a checkpoint keeps about its run, for the run to go on in the same way. */
 interface Sources {
   readonly files: readonly string[]
   readonly placement: Placement
 }
+
+/** Conversations, or pairs of a chosen and a rejected answer. */
+type TrainingData = ({ objective: 'sft' } & PreparedData) | ({ objective: 'dpo' } & PreparedPreferences)
 
 /** What both models are asked at the end. */
 const QUESTION = 'I keep waking up at four and going over everything I said at work.'
@@ -61,23 +80,32 @@ async function main(): Promise<number> {
   const before = await inspectRun(options.out)
   const interrupted = before.state === 'unfinished' && !options['force-restart']
   const kept = interrupted ? (before.sources as unknown as Sources) : null
-  const inputs = kept?.files ?? options.data ?? [here('data')]
+  const inputs = kept?.files ?? options.data ?? samplesOf(options.objective)
   const ledger = await Ledger.open(join(options.out, 'processed_files.jsonl'))
   try {
     say(`reading ${kept ? 'the files of the interrupted run' : inputs.map(nameOf).join(', ')}`)
-    const data = await prepareDataset({
+    const request = {
       inputs,
       tokenizer: model.folder,
       ledger,
       options: { maxLength: options['max-length'], evalFraction: options['eval-fraction'] },
-    })
+    }
+    const data: TrainingData =
+      options.objective === 'sft'
+        ? { objective: 'sft', ...(await prepareDataset(request)) }
+        : { objective: 'dpo', ...(await preparePreferences(request)) }
     showData(data.report)
     stop.throwIfRequested()
 
     // 3. Training. Files count as processed only once what they taught is safe.
     const { backend, placement, lines } = await placeRun(options, model, kept?.placement ?? null)
     lines.forEach((line) => say(`  ${line}`))
-    const { result, modules } = await trainAdapter(options, model, data, { backend, placement, stop })
+    const { result, modules } = await trainAdapter(options, model, data, {
+      backend,
+      placement,
+      stop,
+      checkpoint: options['force-restart'] ? null : before.checkpoint,
+    })
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
     if (isDone) await data.commit({ steps: [result.startStep + 1, result.step], adapter: result.finalModel ?? '' })
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
@@ -98,54 +126,43 @@ async function main(): Promise<number> {
   }
 }
 
+interface Place {
+  readonly backend: Backend
+  readonly placement: Placement
+  readonly stop: StopSource
+  /** The newest checkpoint, which a run that goes on, or a new run on new data, takes its adapter from. */
+  readonly checkpoint: string | null
+}
+
 /** Resumes what is unfinished, stops in time, saves whole checkpoints; nothing new ends at once. */
 async function trainAdapter(
   options: FinetuneOptions,
   model: LoadedModel,
-  data: PreparedData,
-  { backend, placement, stop }: { backend: Backend; placement: Placement; stop: StopSource },
+  data: TrainingData,
+  { backend, placement, stop, checkpoint }: Place,
 ) {
   const recipe = recipeOf(options)
   const modules = modulesOfModel(model.architecture.parameters(model.config))
-  const lora = parseLoraConfig({
-    r: options.rank,
-    loraAlpha: options.alpha,
-    loraDropout: options.dropout,
-    targetModules: options.targets.split(','),
-    taskType: 'CAUSAL_LM',
-    baseModelNameOrPath: model.name,
+  const plan = adapterPlan(options, modules, model.name)
+  const begin = { seed: recipe.seed, readParameter: denseParameters(model.weights) }
+  let begun: Promise<InitialAdapter> | null = null
+  const adapter = (): Promise<InitialAdapter> =>
+    (begun ??= checkpoint === null ? initializeAdapter(plan, begin) : reopenAdapter(checkpoint, plan, modules))
+  const stepRequest = async () => ({
+    backend,
+    model,
+    adapter: await adapter(),
+    options: recipe,
+    checkpointing: placement.checkpointing,
   })
-  const plan = planLora(lora, modules)
-  const evidence = { out: options.out, model, report: data.report, device: options.device }
-  const used = data.report.files.filter((file) => file.status === 'used')
-  const batches = {
-    batchSize: recipe.perDeviceTrainBatchSize,
-    padTokenId: data.tokenizer.padTokenId,
-    sequenceLength: paddedLengths(recipe.maxLength),
-  }
-  const result = await train({
+  const shared = {
     outputDir: options.out,
     options: recipe,
-    identity: {
-      model: model.identity,
-      adapter: adapterName(options),
-      tokenizer: data.tokenizer.hash,
-      preparation: `length ${options['max-length']}, eval ${options['eval-fraction']}`,
-      data: hashOf(used.map((file) => file.sha256)),
-    },
-    sources: { files: used.map((file) => file.path), placement: { ...placement } },
-    data:
-      data.train.length === 0
-        ? null
-        : {
-            train: batchesOf(data.train, { ...batches, seed: recipe.seed }),
-            eval: batchesOf(data.eval, batches),
-          },
-    step: async () => {
-      const adapter = await initializeAdapter(plan, { seed: recipe.seed })
-      return createTrainStep({ backend, model, adapter, options: recipe, checkpointing: placement.checkpointing })
-    },
-    saveAdapter: (folder, tensors) => saveAdapter(folder, { plan, tensors }),
+    ...factsOf(options, model, data),
+    sources: { files: usedFiles(data).map((file) => file.path), placement: { ...placement } },
+    // PiSSA and OLoRA begin by taking a part off the base; what is saved is plain LoRA for the base as it is.
+    saveAdapter: async (folder: string, tensors: Adapter['tensors']) =>
+      saveAdapter(folder, plainLora({ plan, tensors }, (await adapter()).subtracted)),
     stop,
     handleSignals: false,
     progress: process.stdout,
@@ -154,26 +171,85 @@ async function trainAdapter(
       publish: {
         repo: options['push-to-hub'],
         when: options['push-when'],
-        evidence: (step: number) => evidenceOf({ ...evidence, recipe, plan }, step),
+        evidence: (step: number) =>
+          evidenceOf({ out: options.out, model, report: data.report, device: options.device, recipe, plan }, step),
       },
     }),
+  }
+  const batches = {
+    batchSize: recipe.perDeviceTrainBatchSize,
+    padTokenId: data.tokenizer.padTokenId,
+    sequenceLength: paddedLengths(recipe.maxLength),
+  }
+  const result = await learn(data, { shared, stepRequest, batches, model })
+  return { result, modules }
+}
+
+type Shared = Omit<TrainRequest<never>, 'step' | 'data'>
+
+interface Learning {
+  readonly shared: Shared
+  readonly stepRequest: () => Promise<TrainStepRequest>
+  readonly batches: Omit<BatchOptions, 'seed'>
+  readonly model: LoadedModel
+}
+
+/** Trains on conversations, or on pairs; preferences are measured against the model without its adapter. */
+async function learn(data: TrainingData, { shared, stepRequest, batches, model }: Learning): Promise<TrainResult> {
+  const { seed } = parseTrainingOptions(shared.options)
+  const step = async () => createTrainStep(await stepRequest())
+  if (data.train.length === 0) return train({ ...shared, step, data: null })
+  if (data.objective === 'sft') {
+    const rows = { train: batchesOf(data.train, { ...batches, seed }), eval: batchesOf(data.eval, batches) }
+    return train({ ...shared, step, data: rows })
+  }
+  return train({
+    ...shared,
+    ...preferenceRun({
+      ...batches,
+      step: async () => createPreferenceStep(await stepRequest()),
+      train: data.train,
+      eval: data.eval,
+      seed,
+      folder: join(shared.outputDir, 'results'),
+      model: model.identity,
+    }),
+  })
+}
+
+const usedFiles = (data: TrainingData) => data.report.files.filter((file) => file.status === 'used')
+
+/** What the run rests on, and what its report says of model and data. */
+function factsOf(options: FinetuneOptions, model: LoadedModel, data: TrainingData) {
+  const used = usedFiles(data)
+  const { train: trained, eval: held } = data.report
+  const what = data.objective === 'dpo' ? 'pairs' : 'conversations'
+  return {
+    identity: {
+      model: model.identity,
+      adapter: adapterName(options),
+      objective: objectiveName(options),
+      tokenizer: data.tokenizer.hash,
+      preparation: `length ${options['max-length']}, eval ${options['eval-fraction']}`,
+      data: hashOf(used.map((file) => file.sha256)),
+    },
     about: {
       Model: {
         Base: model.name,
         Type: model.config.modelType,
         Quantization: 'NF4, blocks of 64',
         Adapter: adapterName(options),
+        Objective: objectiveName(options),
       },
       Data: {
         Files: used.length,
-        'Training conversations': data.report.train.examples,
-        'Evaluation conversations': data.report.eval.examples,
-        'Training tokens': data.report.train.tokens,
-        'Trained tokens': data.report.train.trainedTokens,
+        [`Training ${what}`]: trained.examples,
+        [`Evaluation ${what}`]: held.examples,
+        'Training tokens': trained.tokens,
+        'Trained tokens': trained.trainedTokens,
       },
     },
-  })
-  return { result, modules }
+  }
 }
 
 async function answerOf(model: LoadedModel, adapter: Adapter | null, backend: Backend): Promise<string> {
@@ -185,34 +261,11 @@ async function answerOf(model: LoadedModel, adapter: Adapter | null, backend: Ba
   }
 }
 
-const adapterName = ({ rank, alpha, dropout, targets }: FinetuneOptions): string =>
-  `r=${rank} alpha=${alpha} dropout=${dropout} on ${targets}`
-
-/** The recipe of the Hugging Face Trainer in its own words; a small model learns at a higher rate. */
-function recipeOf(options: FinetuneOptions) {
-  return parseTrainingOptions({
-    learningRate: options['learning-rate'] ?? (options.model === undefined ? 1e-3 : 2e-5),
-    numTrainEpochs: options.epochs,
-    perDeviceTrainBatchSize: options['batch-size'],
-    perDeviceEvalBatchSize: options['batch-size'],
-    gradientAccumulationSteps: options.accumulation,
-    maxLength: options['max-length'],
-    saveSteps: options['save-steps'],
-    budgetMinutes: options['budget-minutes'],
-    seed: options.seed,
-    forceRestart: options['force-restart'],
-    ...(options.dashboard === undefined ? {} : { dashboard: options.dashboard }),
-  })
-}
-
-/** Batches are padded to one of these lengths: short ones cost less, and each length is compiled once. */
-const paddedLengths = (longest: number): number[] => [0.25, 0.5, 0.75, 1].map((share) => Math.ceil(share * longest))
-
 const ownBaseModel = (options: FinetuneOptions, stop: StopSource): Promise<string> =>
   smallBaseModel({
     folder: here('../.cache/small-mistral'),
     tokenizer: here('tokenizer'),
-    conversations: here('data'),
+    conversations: samplesOf('sft'),
     log: say,
     stop,
     ...(options.threads === undefined ? {} : { threads: options.threads }),

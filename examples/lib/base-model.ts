@@ -43,7 +43,7 @@ export interface BaseModelRequest {
   /** Where the model is kept; made on first use. */
   readonly folder: string
   readonly tokenizer: string
-  readonly conversations: string
+  readonly conversations: readonly string[]
   readonly threads?: number
   readonly log: (line: string) => void
   /** Looked at between steps. What is unfinished is made anew next time. */
@@ -109,7 +109,7 @@ async function read(model: LoadedModel, request: BaseModelRequest): Promise<Read
 /** The conversations as plain running text, every token a target, in shuffled batches. */
 async function pieces(request: BaseModelRequest) {
   const { train } = await prepareDataset({
-    inputs: [request.conversations],
+    inputs: request.conversations,
     tokenizer: request.tokenizer,
     options: { maxLength: READING.sequenceLength, truncation: 'split', evalFraction: 0.1 },
   })

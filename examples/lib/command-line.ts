@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { preferenceLossTypes } from '@mirastral/trainer'
 import { z } from 'zod'
 
 /** A mistake of the person who runs the program: one line, exit code 2. */
@@ -12,9 +13,21 @@ const schema = z.object({
   model: z.string().min(1).optional(),
   data: z.array(z.string().min(1)).optional(),
   out: z.string().min(1).default('runs/finetune'),
+  objective: z.enum(['sft', 'dpo']).default('sft'),
+  'dpo-beta': number.positive().default(0.1),
+  'dpo-loss-type': z.enum(preferenceLossTypes).default('sigmoid'),
+  'dpo-label-smoothing': number.min(0).lt(0.5).default(0),
   rank: count.default(16),
   alpha: number.positive().default(32),
   dropout: number.min(0).lt(1).default(0),
+  init: z
+    .string()
+    .regex(
+      /^(default|gaussian|orthogonal|olora|pissa(_niter_\d+)?)$/,
+      'must be default, gaussian, orthogonal, pissa or olora',
+    )
+    .transform((init) => init as 'default' | 'gaussian' | 'orthogonal' | 'olora' | 'pissa')
+    .default('default'),
   targets: z.string().default('q_proj,k_proj,v_proj,o_proj'),
   'learning-rate': number.positive().optional(),
   epochs: number.positive().default(3),
@@ -45,8 +58,11 @@ const HELP = `Fine-tunes a Mistral-family chat model: NF4 base, LoRA adapter, re
   --data FOLDER...            folders and files of conversations; may be given several times
                               (default: the sample conversations, examples/data)
   --out FOLDER                where everything goes (default: runs/finetune)
+  --objective sft|dpo         learn from conversations, or from pairs of a chosen and a rejected answer
+  --dpo-beta 0.1  --dpo-loss-type sigmoid|hinge|ipo|robust  --dpo-label-smoothing 0
   --rank 16  --alpha 32  --dropout 0  --targets q_proj,k_proj,v_proj,o_proj
-  --learning-rate 2e-5 (1e-3 for the small model)  --epochs 3  --batch-size 1  --accumulation 4
+  --init default|gaussian|orthogonal|pissa|olora
+  --learning-rate 2e-5 (dpo: 1e-5; the small model: 1e-3, 1e-4)  --epochs 3  --batch-size 1  --accumulation 4
   --max-length 256  --eval-fraction 0.1  --save-steps 100  --budget-minutes 51  --seed 42
   --device cpu|cuda  --threads N  --checkpointing auto|none|full  --dashboard PORT
   --push-to-hub OWNER/NAME    publish the adapter with a model card, private (token in HF_TOKEN)

@@ -21,7 +21,8 @@ export async function placeRun(
 ): Promise<{ backend: Backend; placement: Placement; lines: string[] }> {
   const threads = options.threads === undefined ? {} : { threads: options.threads }
   const { checkpointing, nf4Storage, estimate } = planMemory(model.config, {
-    batchSize: options['batch-size'],
+    // A preference pair is two rows.
+    batchSize: options['batch-size'] * (options.objective === 'dpo' ? 2 : 1),
     sequenceLength: options['max-length'],
     gradientAccumulationSteps: options.accumulation,
     r: options.rank,

@@ -12,7 +12,8 @@ export function nameOf(path: string): string {
 }
 
 /** One line per file that was read or failed, and the totals. */
-export function showData({ files, train, eval: held, totals }: DataReport): void {
+export function showData({ kind, files, train, eval: held, totals }: DataReport): void {
+  const what = kind === 'pairs' ? 'pairs' : 'rows'
   for (const file of files) {
     const name = nameOf(file.path)
     if (file.status === 'failed')
@@ -25,7 +26,7 @@ export function showData({ files, train, eval: held, totals }: DataReport): void
   const duplicates = totals.duplicates.exact + totals.duplicates.near
   const share = Math.round((100 * train.trainedTokens) / Math.max(1, train.tokens))
   say(
-    `  ${train.examples} rows to train on, ${held.examples} to evaluate on, ${duplicates} duplicates left out; ${train.tokens} tokens, ${share}% of them trained`,
+    `  ${train.examples} ${what} to train on, ${held.examples} to evaluate on, ${duplicates} duplicates left out; ${train.tokens} tokens, ${share}% of them trained`,
   )
 }
 

@@ -1,3 +1,4 @@
+export { denseParameters } from './dense.js'
 export type { LoraConfig, LoraInit, LoraOptions } from './config.js'
 export { loraScaling, parseLoraConfig } from './config.js'
 export { formatAdapterConfig, parseAdapterConfig, PEFT_FORMAT_VERSION } from './config-json.js'
@@ -13,7 +14,14 @@ export type { LoraContext, LoraGraphOptions } from './resolver.js'
 export { adapterName, subtractedName, withLora } from './resolver.js'
 export { modulesOfCheckpoint, modulesOfModel } from './modules.js'
 export type { AdapterDtype, LoadedAdapter } from './weights.js'
-export { ADAPTER_CONFIG, ADAPTER_WEIGHTS, loadAdapter, readAdapterConfig, saveAdapter } from './weights.js'
+export {
+  ADAPTER_CONFIG,
+  ADAPTER_WEIGHTS,
+  loadAdapter,
+  readAdapterConfig,
+  reopenAdapter,
+  saveAdapter,
+} from './weights.js'
 export type { FloatDtype, MergeRounding } from './merge-layer.js'
 export type { MergeOptions, MergeReport } from './merge.js'
 export { mergeAdapter } from './merge.js'

@@ -13,10 +13,11 @@ import { changesBase } from './config.js'
 import type { LoraConfig } from './config.js'
 import { formatAdapterConfig, parseAdapterConfig } from './config-json.js'
 import { LoraError, listProblems } from './errors.js'
-import type { Adapter, AdapterTensor } from './init.js'
+import { splitPlainLora } from './init.js'
+import type { Adapter, AdapterTensor, InitialAdapter } from './init.js'
 import { adapterTensors } from './keys.js'
 import { planLora } from './targets.js'
-import type { ModuleInfo } from './targets.js'
+import type { LoraPlan, ModuleInfo } from './targets.js'
 
 export const ADAPTER_CONFIG = 'adapter_config.json'
 export const ADAPTER_WEIGHTS = 'adapter_model.safetensors'
@@ -121,6 +122,27 @@ export async function loadAdapter(folder: string, modules: readonly ModuleInfo[]
   } finally {
     await file.close()
   }
+}
+
+/**
+ * The adapter of a run that goes on, from a folder that `saveAdapter` wrote: what a PiSSA or OLoRA run took off the base comes
+ * from there too, so that nothing is decomposed again and another machine or seed makes no difference.
+ *
+ * @param plan of the run, as it began: not of doubled rank
+ * @throws LoraError and SafetensorsError as `loadAdapter`; MIRASTRAL_LORA_WEIGHTS where the folder is another plan's
+ */
+export async function reopenAdapter(
+  folder: string,
+  plan: LoraPlan,
+  modules: readonly ModuleInfo[],
+): Promise<InitialAdapter> {
+  const { tensors } = (await loadAdapter(folder, modules)).adapter
+  const opened = changesBase(plan.config.initLoraWeights)
+    ? splitPlainLora(plan, tensors)
+    : { tensors, subtracted: new Map<string, AdapterTensor>() }
+  const problems = compare(adapterTensors(plan), new Map([...opened.tensors].map(([key, { shape }]) => [key, shape])))
+  if (problems.length > 0) throw new LoraError('MIRASTRAL_LORA_WEIGHTS', listProblems(folder, problems))
+  return { plan, ...opened }
 }
 
 async function openWeights(folder: string): Promise<SafetensorsFile> {

@@ -45,6 +45,9 @@ const cases: Record<string, LoraOptions> = {
   dora: { r: 4, useDora: true, targetModules: ['v_proj', 'down_proj'] },
   modules: { r: 2, targetModules: ['q_proj'], modulesToSave: ['lm_head', 'norm'] },
   pissa: { r: 4, loraAlpha: 8, initLoraWeights: 'pissa', targetModules: ['o_proj', 'gate_proj'] },
+  gaussian: { r: 4, initLoraWeights: 'gaussian', targetModules: ['q_proj', 'up_proj'] },
+  orthogonal: { r: 4, initLoraWeights: 'orthogonal', targetModules: ['q_proj', 'up_proj'] },
+  random: { r: 4, initLoraWeights: false, targetModules: ['q_proj', 'up_proj'] },
   olora: { r: 4, loraAlpha: 8, initLoraWeights: 'olora', targetModules: ['o_proj', 'gate_proj'] },
 }
 
