@@ -8,6 +8,7 @@ import { identify } from '../read/hash-file.js'
 import { entrySchema } from './entry.js'
 import type { LedgerEntry } from './entry.js'
 import { importPickle } from './import-pickle.js'
+import type { Fingerprints } from './fingerprints.js'
 import { Ledger } from './ledger.js'
 import { readPickledPaths } from './pickle.js'
 import { ledgerStatus } from './status.js'
@@ -154,23 +155,30 @@ describe('Ledger', () => {
       hashes: new Uint8Array(32).fill(value),
       signatures: new Uint8Array(256).fill(value),
     })
+    const all = async (ledger: Ledger): Promise<Fingerprints[]> => {
+      const batches: Fingerprints[] = []
+      for await (const batch of ledger.fingerprints()) batches.push(batch)
+      return batches
+    }
     const first = await Ledger.open(path)
-    expect(await first.fingerprints()).toBeUndefined()
-    await first.append([entry('a')], prints(1))
-    await first.append([entry('b')], prints(2))
+    expect(await all(first)).toEqual([])
+    await first.append([entry('a')], [prints(1)])
+    await first.append([entry('b')], [prints(2)])
     await first.close()
     const file = path.replace('.jsonl', '.fingerprints')
     appendFileSync(file, Buffer.alloc(100, 7))
     const second = await Ledger.open(path)
-    expect((await second.fingerprints())?.hashes).toEqual(Uint8Array.from([...prints(1).hashes, ...prints(2).hashes]))
-    await second.append([entry('c')], prints(3))
+    expect((await all(second)).map(({ hashes }) => hashes)).toEqual([
+      Uint8Array.from([...prints(1).hashes, ...prints(2).hashes]),
+    ])
+    await second.append([entry('c')], [prints(3), prints(3)])
     await second.close()
-    expect(statSync(file).size).toBe(6 * 144)
+    expect(statSync(file).size).toBe(8 * 144)
     renameSync(path, `${path}.gone`)
     const third = await Ledger.open(path)
-    expect(await third.fingerprints()).toBeUndefined()
-    await third.append([entry('d')], prints(4))
-    expect(await third.fingerprints()).toEqual(prints(4))
+    expect(await all(third)).toEqual([])
+    await third.append([entry('d')], [prints(4)])
+    expect(await all(third)).toEqual([prints(4)])
     await third.close()
   })
 })

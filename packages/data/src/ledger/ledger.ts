@@ -74,9 +74,9 @@ export class Ledger {
     return last.status === 'failed' && last.sha256 === sha256 ? 'failed' : 'changed'
   }
 
-  /** The fingerprints of all conversations that were trained on; none where the ledger itself is empty or new. */
-  async fingerprints(): Promise<Fingerprints | undefined> {
-    return this.known.length === 0 ? undefined : await readFingerprints(this.fingerprintPath)
+  /** Of all conversations that were trained on, some at a time; none where the ledger itself is empty or new. */
+  async *fingerprints(): AsyncGenerator<Fingerprints> {
+    if (this.known.length > 0) yield* readFingerprints(this.fingerprintPath)
   }
 
   /**
@@ -85,7 +85,7 @@ export class Ledger {
    *
    * @throws DataError MIRASTRAL_LEDGER where the ledger was opened for reading only, or the disk is full.
    */
-  async append(entries: readonly LedgerEntry[], fingerprints?: Fingerprints): Promise<void> {
+  async append(entries: readonly LedgerEntry[], fingerprints?: Iterable<Fingerprints>): Promise<void> {
     if (this.lock === null) throw ledgerError(`${this.path} was opened for reading; open it with Ledger.open`)
     if (entries.length === 0) return
     if (fingerprints !== undefined) {

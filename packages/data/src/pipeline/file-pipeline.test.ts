@@ -7,6 +7,7 @@ import { identify } from '../read/hash-file.js'
 import { DEFAULT_LIMITS } from '../read/limits.js'
 import type { RawRecord } from '../read/raw-record.js'
 import { TokenCache } from '../rows/token-cache.js'
+import { TokenSpool } from '../rows/token-spool.js'
 import { processFile } from './file-pipeline.js'
 import { packRecords, unpackRecords } from './packed-records.js'
 import { createPool } from './process-pool.js'
@@ -33,11 +34,12 @@ describe('processFile', () => {
     const path = join(folder, 'growing.jsonl')
     writeFileSync(path, '{"question": "q", "answer": "a"}\n')
     const cacheDir = join(folder, 'cache')
-    const cache = await TokenCache.create(cacheDir)
+    const cache = await TokenCache.create(cacheDir, new TokenSpool())
     const pipeline = {
       pool: meddling(() => appendFileSync(path, '\n')),
       read: { limits: DEFAULT_LIMITS },
       cacheParts: [],
+      spool: new TokenSpool(),
     }
     for (const used of [cache, undefined]) {
       const chunks = processFile({ path, kind: 'jsonl' }, await identify(path), { ...pipeline, cache: used })
@@ -53,8 +55,8 @@ describe('processFile', () => {
   it('names a cache folder that cannot be made', async () => {
     const path = join(folder, 'a-file')
     writeFileSync(path, '')
-    await expect(TokenCache.create(join(path, 'cache'))).rejects.toThrow(DataError)
-    await expect(TokenCache.create(join(path, 'cache'))).rejects.toThrow(
+    await expect(TokenCache.create(join(path, 'cache'), new TokenSpool())).rejects.toThrow(DataError)
+    await expect(TokenCache.create(join(path, 'cache'), new TokenSpool())).rejects.toThrow(
       /token cache: .* cannot be written \(ENOTDIR\)/,
     )
   })

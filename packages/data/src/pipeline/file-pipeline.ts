@@ -4,8 +4,8 @@ import type { InputFile } from '../read/input-files.js'
 import { readRecords } from '../read/read-records.js'
 import type { ReadOptions } from '../read/read-records.js'
 import type { ProcessedChunk } from '../records/processed-chunk.js'
-import { inMemory } from '../rows/token-cache.js'
-import type { StoredChunk, TokenCache } from '../rows/token-cache.js'
+import type { TokenCache } from '../rows/token-cache.js'
+import type { StoredChunk, TokenSpool } from '../rows/token-spool.js'
 import type { ProcessPool } from './process-pool.js'
 
 export interface FilePipeline {
@@ -13,6 +13,8 @@ export interface FilePipeline {
   read: ReadOptions
   /** With it, what has been processed before is taken from disk. */
   cache: TokenCache | undefined
+  /** Takes the tokens where there is no cache. */
+  spool: TokenSpool
   /** Everything but the file that decides its chunks, as plain JSON. */
   cacheParts: readonly unknown[]
 }
@@ -30,7 +32,7 @@ export async function* processFile(
 ): AsyncGenerator<StoredChunk> {
   const { cache } = pipeline
   if (cache === undefined) {
-    for await (const chunk of freshChunks(file, identity, pipeline)) yield inMemory(chunk)
+    for await (const chunk of freshChunks(file, identity, pipeline)) yield pipeline.spool.keep(chunk)
     await requireUnchanged(file.path, identity)
     return
   }

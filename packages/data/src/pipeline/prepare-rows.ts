@@ -12,7 +12,7 @@ import { reportOf } from '../report.js'
 import type { DataReport, FileReport } from '../report.js'
 import { Dataset } from '../rows/dataset.js'
 import type { Examples } from '../rows/example-rows.js'
-import { TokenCache } from '../rows/token-cache.js'
+import { Storage } from '../rows/storage.js'
 import { ChatTokenizer } from '../tokens/chat-tokenizer.js'
 import { entriesOf } from './ledger-entries.js'
 import type { RunRecord } from './ledger-entries.js'
@@ -30,7 +30,10 @@ export interface PrepareRequest {
   /** Files that it knows are not read again, and conversations that it knows are duplicates. */
   ledger?: Ledger
   options?: DataOptions
-  /** A folder in which tokens are kept between runs; it may be deleted at any time. Default: tokens stay in memory. */
+  /**
+   * A folder in which tokens are kept between runs; it may be deleted at any time. Default: tokens stay in
+   * memory, and in a temporary file where they are many.
+   */
   cacheDir?: string
   /** A file for the list of what was not used: rules and places, and no text. */
   quarantine?: string
@@ -73,10 +76,36 @@ export async function prepareRows(
     [ledger?.path, request.quarantine].filter((path) => path !== undefined),
   )
   const { toRead, reports } = await identifyFiles(listed, ledger, request.manifest)
-  const dataset = new Dataset({ ...options, rowsPerExample: pairs ? 2 : 1 }, await ledger?.fingerprints())
-  const cache = request.cacheDir === undefined ? undefined : await TokenCache.create(request.cacheDir)
-  await readInto(dataset, { toRead, reports, request, options, settings, tokenizer, cache })
-  const manifest: DataManifest = {
+  const storage = await Storage.create(request.cacheDir)
+  const dataset = new Dataset({ ...options, rowsPerExample: pairs ? 2 : 1 }, storage.memory)
+  try {
+    for await (const known of ledger?.fingerprints() ?? []) dataset.know(known)
+    await readInto(dataset, { toRead, reports, request, options, settings, tokenizer, storage })
+    const manifest = manifestOf(toRead, dataset, tokenizer, settings, options)
+    if (request.manifest !== undefined) requireSame(request.manifest, manifest)
+    const report = reportOf(reports, dataset, listed.ignored, tokenizer.notes, ledger?.found ?? null)
+    return {
+      ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest, maxLength: options.maxLength },
+      commit: async (run = {}) => {
+        const entries = report.files.flatMap((file) => entriesOf(file, run))
+        await ledger?.append(entries, dataset.fingerprints())
+      },
+      close: () => storage.close(),
+    }
+  } catch (error) {
+    storage.close()
+    throw error
+  }
+}
+
+function manifestOf(
+  toRead: readonly IdentifiedFile[],
+  dataset: Dataset,
+  tokenizer: ChatTokenizer,
+  settings: ProcessSettings,
+  options: ResolvedDataOptions,
+): DataManifest {
+  return {
     version: 1,
     files: toRead
       .filter(({ report }) => report.status === 'used')
@@ -87,16 +116,6 @@ export async function prepareRows(
       .digest('hex'),
     conversations: dataset.contentHash(),
   }
-  if (request.manifest !== undefined) requireSame(request.manifest, manifest)
-  const report = reportOf(reports, dataset, listed.ignored, tokenizer.notes, ledger?.found ?? null)
-  return {
-    ...{ train: dataset.train, eval: dataset.eval, report, tokenizer, manifest, maxLength: options.maxLength },
-    commit: async (run = {}) => {
-      const entries = report.files.flatMap((file) => entriesOf(file, run))
-      await ledger?.append(entries, dataset.fingerprints())
-    },
-    close: () => cache?.close(),
-  }
 }
 
 interface ReadJob {
@@ -106,11 +125,11 @@ interface ReadJob {
   options: ResolvedDataOptions
   settings: ProcessSettings
   tokenizer: ChatTokenizer
-  cache: TokenCache | undefined
+  storage: Storage
 }
 
 async function readInto(dataset: Dataset, job: ReadJob): Promise<void> {
-  const { toRead, reports, request, options, settings, tokenizer, cache } = job
+  const { toRead, reports, request, options, settings, tokenizer, storage } = job
   const bytes = toRead.reduce((sum, { identity }) => sum + identity.size, 0)
   const pool = createPool(tokenizer, settings, options.threads, bytes)
   const { encoding, limits } = options
@@ -118,7 +137,7 @@ async function readInto(dataset: Dataset, job: ReadJob): Promise<void> {
   try {
     const read = encoding === undefined ? { limits } : { limits, encoding }
     const cacheParts = [tokenizer.hash, settings, encoding ?? null]
-    await readFiles(toRead, { pool, read, cache, cacheParts }, dataset, quarantine)
+    await readFiles(toRead, { pool, read, ...storage.forTokens, cacheParts }, dataset, quarantine)
     for (const { path, problem, detail } of reports) {
       if (problem !== undefined) await quarantine?.addFile(path, problem, detail)
     }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Turn } from '../conversation.js'
+import { PagedMemory } from '../rows/paged-memory.js'
 import { contentHash } from './fingerprint.js'
 import { HashIndex } from './hash-index.js'
 import { SIGNATURE_BYTES, mixed, signatureOf, similarity } from './min-hash.js'
@@ -55,7 +56,9 @@ describe('HashIndex', () => {
           expect(index.length).toBe(plain.length)
           expect(index.has(hashOf(n))).toBe(plain.includes(n))
         }
-        expect(Buffer.from(index.from(0))).toEqual(Buffer.concat(plain.map(hashOf)))
+        expect(plain.map((_, i) => Buffer.from(index.at(i)).toString('hex'))).toEqual(
+          plain.map((n) => Buffer.from(hashOf(n)).toString('hex')),
+        )
       }),
       { numRuns: 30, seed: 9 },
     )
@@ -104,7 +107,38 @@ describe('NearIndex', () => {
     index.truncate(999)
     expect(index.has(signatureOf(turns(words(60, 998), words(60, 5998))))).toBe(true)
     expect(index.has(signatureOf(turns(words(60, 999), words(60, 5999))))).toBe(false)
-    expect(index.from(0)).toHaveLength(999 * SIGNATURE_BYTES)
+    expect(index.length).toBe(999)
+    index.add(signatureOf(turns(words(60, 999), words(60, 5999))))
+    expect(index.has(signatureOf(turns(words(60, 999), words(60, 5999))))).toBe(true)
+  })
+
+  it('does not take signatures that are absent for each other', () => {
+    const index = new NearIndex()
+    for (let i = 0; i < 20_000; i++) index.add(new Uint8Array(SIGNATURE_BYTES))
+    index.add(signatureOf(turns('a b c', 'd e f')))
+    expect(index.has(signatureOf(turns('a b c', 'd e f')))).toBe(true)
+    index.truncate(1)
+    expect(index.has(signatureOf(turns('a b c', 'd e f')))).toBe(false)
+  })
+
+  it.each([64 << 10, 64 << 20])('gives the same answers in %i bytes of memory', (bytes) => {
+    const memory = new PagedMemory(bytes)
+    const [index, hashes] = [new NearIndex(memory), new HashIndex(memory)]
+    const signatures = Array.from({ length: 9000 }, (_, i) => signatureOf(turns(words(9, i), words(9, i + 20_000))))
+    const answers = signatures.map((signature, i) => {
+      const answer = index.has(signature) || hashes.has(hashOf(i % 7000))
+      index.add(signature)
+      hashes.add(hashOf(i % 7000))
+      return answer
+    })
+    expect(answers.indexOf(true)).toBe(7000)
+    expect(answers.lastIndexOf(false)).toBe(6999)
+    index.truncate(5000)
+    hashes.truncate(5000)
+    expect(signatures.map((signature) => index.has(signature)).lastIndexOf(true)).toBe(4999)
+    expect(hashes.has(hashOf(4999)) && !hashes.has(hashOf(5000))).toBe(true)
+    memory.close()
+    expect(() => index.has(signatures[0])).toThrow(/before close/)
   })
 })
 

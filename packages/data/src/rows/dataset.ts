@@ -8,6 +8,7 @@ import { addTally, count } from '../records/tally.js'
 import type { FileReport } from '../report.js'
 import { ExampleRows } from './example-rows.js'
 import type { TokenSource } from './example-rows.js'
+import type { PagedMemory } from './paged-memory.js'
 
 export interface DatasetOptions {
   duplicates: 'keep' | 'exact' | 'near'
@@ -23,24 +24,34 @@ export interface DatasetMark {
   conversations: number
 }
 
+/** Conversations whose fingerprints are handed out at a time. */
+const BATCH = 4096
+
 type Verdict = 'new' | 'exact' | 'near'
 
 /** Gathers processed chunks: removes duplicates, splits, counts. */
 export class Dataset {
-  readonly train = new ExampleRows()
-  readonly eval = new ExampleRows()
+  readonly train: ExampleRows
+  readonly eval: ExampleRows
   readonly options: DatasetOptions
-  private readonly hashes = new HashIndex()
-  private readonly near = new NearIndex()
+  private readonly hashes: HashIndex
+  private readonly near: NearIndex
   /** How many of the known conversations are of earlier runs. */
-  private readonly earlier: number
+  private earlier = 0
 
-  /** @param known the conversations of earlier runs, which count as duplicates. */
-  constructor(options: DatasetOptions, known?: Fingerprints) {
+  constructor(options: DatasetOptions, memory: PagedMemory) {
     this.options = options
-    const length = known === undefined ? 0 : known.hashes.length / HASH_BYTES
-    for (let i = 0; known !== undefined && i < length; i++) this.remember(known.hashes, known.signatures, i)
-    this.earlier = length
+    this.train = new ExampleRows(memory)
+    this.eval = new ExampleRows(memory)
+    this.hashes = new HashIndex(memory)
+    this.near = new NearIndex(memory)
+  }
+
+  /** Takes conversations of earlier runs in, which count as duplicates. To be called before anything is added. */
+  know({ hashes, signatures }: Fingerprints): void {
+    const count = hashes.length / HASH_BYTES
+    for (let i = 0; i < count; i++) this.remember(hashes, signatures, i)
+    this.earlier += count
   }
 
   /** @param source where the chunk's tokens are, from its first on. */
@@ -81,19 +92,26 @@ export class Dataset {
     this.near.truncate(mark.conversations)
   }
 
-  /** Of the conversations of this run. */
-  fingerprints(): Fingerprints {
-    const hashes = this.hashes.from(this.earlier)
-    const signatures =
-      this.options.duplicates === 'near'
-        ? this.near.from(this.earlier)
-        : new Uint8Array((hashes.length / HASH_BYTES) * SIGNATURE_BYTES)
-    return { hashes, signatures }
+  /** Of the conversations of this run, some at a time. */
+  *fingerprints(): Generator<Fingerprints> {
+    const isNear = this.options.duplicates === 'near'
+    for (let start = this.earlier; start < this.hashes.length; start += BATCH) {
+      const count = Math.min(BATCH, this.hashes.length - start)
+      const hashes = new Uint8Array(count * HASH_BYTES)
+      const signatures = new Uint8Array(count * SIGNATURE_BYTES)
+      for (let i = 0; i < count; i++) {
+        hashes.set(this.hashes.at(start + i), i * HASH_BYTES)
+        if (isNear) signatures.set(this.near.at(start + i), i * SIGNATURE_BYTES)
+      }
+      yield { hashes, signatures }
+    }
   }
 
   /** Equal for the same conversations in the same order. SHA-256. */
   contentHash(): string {
-    return createHash('sha256').update(this.hashes.from(this.earlier)).digest('hex')
+    const sum = createHash('sha256')
+    for (const { hashes } of this.fingerprints()) sum.update(hashes)
+    return sum.digest('hex')
   }
 
   private judge(chunk: ChunkColumns, index: number): Verdict {

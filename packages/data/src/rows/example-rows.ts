@@ -1,6 +1,7 @@
 import { IGNORE_INDEX } from '../conversation.js'
 import type { TokenizedExample } from '../conversation.js'
 import { GrowableUint32 } from './growable.js'
+import type { PagedMemory } from './paged-memory.js'
 
 /** Tokenized rows with random access. */
 export interface Examples extends Iterable<TokenizedExample> {
@@ -26,12 +27,19 @@ export interface TokenSource {
 /** Rows by their place in token sources; the tokens stay where they are, in memory or on disk. */
 export class ExampleRows implements Examples {
   private readonly sources: TokenSource[] = []
-  private readonly sourceOf = new GrowableUint32()
-  private readonly offsets = new GrowableUint32()
-  private readonly lengths = new GrowableUint32()
-  private readonly trained = new GrowableUint32()
+  private readonly sourceOf: GrowableUint32
+  private readonly offsets: GrowableUint32
+  private readonly lengths: GrowableUint32
+  private readonly trained: GrowableUint32
   private allTokens = 0
   private allTrained = 0
+
+  constructor(memory: PagedMemory) {
+    this.sourceOf = new GrowableUint32(memory)
+    this.offsets = new GrowableUint32(memory)
+    this.lengths = new GrowableUint32(memory)
+    this.trained = new GrowableUint32(memory)
+  }
 
   get length(): number {
     return this.lengths.length

@@ -1,23 +1,24 @@
-/** A list of 32-bit unsigned numbers of which there may be millions. */
+import type { PagedArray, PagedMemory } from './paged-memory.js'
+
+/** A list of 32-bit unsigned numbers of which there may be many millions. */
 export class GrowableUint32 {
-  private items = new Uint32Array(1024)
+  private readonly items: PagedArray
   private count = 0
+
+  constructor(memory: PagedMemory) {
+    this.items = memory.createArray()
+  }
 
   get length(): number {
     return this.count
   }
 
   push(value: number): void {
-    if (this.count === this.items.length) {
-      const larger = new Uint32Array(this.items.length * 2)
-      larger.set(this.items)
-      this.items = larger
-    }
-    this.items[this.count++] = value
+    this.items.setWord(this.count++, value)
   }
 
   at(index: number): number {
-    return this.items[index]
+    return this.items.word(index)
   }
 
   truncate(length: number): void {
@@ -27,7 +28,7 @@ export class GrowableUint32 {
   /** The sum of the items from an index on. */
   sumFrom(start: number): number {
     let sum = 0
-    for (let i = start; i < this.count; i++) sum += this.items[i]
+    for (let i = start; i < this.count; i++) sum += this.at(i)
     return sum
   }
 }

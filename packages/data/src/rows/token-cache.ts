@@ -3,25 +3,15 @@ import { closeSync, fstatSync, openSync, readSync, renameSync, unlinkSync, write
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DataError, errorCodeOf } from '../errors.js'
-import type { ChunkColumns, ProcessedChunk } from '../records/processed-chunk.js'
+import type { ProcessedChunk } from '../records/processed-chunk.js'
 import { CHUNK_HEADER_BYTES, bodyLengthOf, decodeChunk, encodeChunk } from './chunk-codec.js'
-import type { TokenSource, TokenWords } from './example-rows.js'
+import type { TokenWords } from './example-rows.js'
+import type { StoredChunk, TokenSpool } from './token-spool.js'
 
 /** To be raised when anything changes that decides what is in a chunk. */
 const VERSION = 1
-/** The tokens of more files than these are kept in memory: a process may only have so many files open. */
+/** The tokens of more files than these are kept elsewhere: a process may only have so many files open. */
 const MAX_OPEN_FILES = 200
-
-/** A processed chunk, and where its tokens are to be read from. */
-export interface StoredChunk {
-  columns: ChunkColumns
-  source: TokenSource
-}
-
-export function inMemory(chunk: ProcessedChunk): StoredChunk {
-  const { tokens, ...columns } = chunk
-  return { columns, source: { read: (offset, length) => tokens.subarray(offset, offset + length) } }
-}
 
 /**
  * Processed files on disk, by everything that decides their tokens. Rows are read from there when they are needed, so that
@@ -30,18 +20,23 @@ export function inMemory(chunk: ProcessedChunk): StoredChunk {
  */
 export class TokenCache {
   private readonly folder: string
+  private readonly spool: TokenSpool
   private readonly kept: number[] = []
 
-  private constructor(folder: string) {
+  private constructor(folder: string, spool: TokenSpool) {
     this.folder = folder
+    this.spool = spool
   }
 
-  /** @throws DataError MIRASTRAL_DATA_OPTION where the folder cannot be made. */
-  static async create(folder: string): Promise<TokenCache> {
+  /**
+   * @param spool takes the tokens of files beyond those that may be open.
+   * @throws DataError MIRASTRAL_DATA_OPTION where the folder cannot be made.
+   */
+  static async create(folder: string, spool: TokenSpool): Promise<TokenCache> {
     await mkdir(folder, { recursive: true }).catch((error: unknown) => {
       throw cacheError(folder, error)
     })
-    return new TokenCache(folder)
+    return new TokenCache(folder, spool)
   }
 
   /** The name under which something is kept that all of the parts (plain JSON) decide. */
@@ -71,7 +66,7 @@ export class TokenCache {
     try {
       const draft = `${path}.${randomUUID()}`
       const file = openSync(draft, 'wx+', 0o600)
-      return new CacheWriter(path, draft, file, this.keep(file))
+      return new CacheWriter(path, draft, file, this.keep(file) ? null : this.spool)
     } catch (error) {
       throw cacheError(this.folder, error)
     }
@@ -86,7 +81,7 @@ export class TokenCache {
     const isKept = this.keep(file)
     let at = 0
     for (let next = readChunk(file, at); next !== null; next = readChunk(file, at)) {
-      yield isKept ? onDisk(next.chunk, file, next.end) : inMemory(next.chunk)
+      yield isKept ? onDisk(next.chunk, file, next.end) : this.spool.keep(next.chunk)
       at = next.end
     }
     if (!isKept) closeSync(file)
@@ -108,14 +103,15 @@ export class CacheWriter {
   private readonly path: string
   private readonly draft: string
   private readonly file: number
-  private readonly isKept: boolean
+  private readonly spool: TokenSpool | null
   private at = 0
 
-  constructor(path: string, draft: string, file: number, isKept: boolean) {
+  /** @param spool where rows are read from; null to read them from this file, which then stays open. */
+  constructor(path: string, draft: string, file: number, spool: TokenSpool | null) {
     this.path = path
     this.draft = draft
     this.file = file
-    this.isKept = isKept
+    this.spool = spool
   }
 
   append(chunk: ProcessedChunk): StoredChunk {
@@ -128,17 +124,17 @@ export class CacheWriter {
       throw cacheError(this.path, error)
     }
     this.at += bytes.length
-    return this.isKept ? onDisk(chunk, this.file, this.at) : inMemory(chunk)
+    return this.spool?.keep(chunk) ?? onDisk(chunk, this.file, this.at)
   }
 
   commit(): void {
     renameSync(this.draft, this.path)
-    if (!this.isKept) closeSync(this.file)
+    if (this.spool !== null) closeSync(this.file)
   }
 
   abort(): void {
     unlinkSync(this.draft)
-    if (!this.isKept) closeSync(this.file)
+    if (this.spool !== null) closeSync(this.file)
   }
 }
 
