@@ -54,9 +54,11 @@ export { ops, type OpName } from './ops/index.js'
 export type {
   Backend,
   CompileOptions,
+  ConstantPacking,
   DenseTensor,
   Executable,
   HostTensor,
+  NamePrefixes,
   RunResult,
   Session,
   TensorData,

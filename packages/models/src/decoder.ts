@@ -1,5 +1,16 @@
 import type { Value } from '@mirastral/engine'
-import { add, attention, cachedAttention, embedding, reshape, rmsNorm, rope, swiglu } from '@mirastral/engine'
+import {
+  add,
+  attention,
+  cachedAttention,
+  concat,
+  embedding,
+  reshape,
+  rmsNorm,
+  rope,
+  slice,
+  swiglu,
+} from '@mirastral/engine'
 import type { Architecture } from './architecture.js'
 import type { ConfigTraits, ModelConfig } from './config.js'
 import { parseConfig } from './config.js'
@@ -83,21 +94,22 @@ function attend({ config, inputs }: Scope, layer: number, [q, k, v]: QueryKeyVal
   })
 }
 
-/** Reads the layer's cache, then appends the new keys and values to it. */
-function attendToCache({ ctx, config }: Scope, layer: number, qkv: QueryKeyValue, cache: KeyValueCache): Value {
-  const [, k, v] = qkv
-  const { capacity, lengths } = cache
-  const type = cacheType(config, k.shape[0], capacity, k.dtype)
-  const names = cacheName(layer)
-  const [keyCache, valueCache] = [ctx.graph.state(names.key, type), ctx.graph.state(names.value, type)]
-  const mixed = cachedAttention(qkv, {
-    keyCache,
-    valueCache,
-    lengths,
-    scale: config.headDim ** -0.5,
-    slidingWindow: config.slidingWindow[layer],
+/** Every sequence reads its cache of the layer; then its new keys and values are appended to it. */
+function attendToCache(scope: Scope, layer: number, qkv: QueryKeyValue, { capacity, lengths }: KeyValueCache): Value {
+  const { graph } = scope.ctx
+  const mixed = lengths.map((length, sequence) => {
+    const [q, k, v] = qkv.map((x) => ofSequence(x, sequence))
+    const type = cacheType(scope.config, capacity, k.dtype)
+    const names = cacheName(sequence, layer)
+    const [keyCache, valueCache] = [graph.state(names.key, type), graph.state(names.value, type)]
+    graph.append(keyCache, k, length)
+    graph.append(valueCache, v, length)
+    const { headDim, slidingWindow } = scope.config
+    const options = { scale: headDim ** -0.5, slidingWindow: slidingWindow[layer] }
+    return cachedAttention([q, k, v], { keyCache, valueCache, lengths: length, ...options })
   })
-  ctx.graph.append(keyCache, k, lengths)
-  ctx.graph.append(valueCache, v, lengths)
-  return mixed
+  return mixed.length === 1 ? mixed[0] : concat(mixed, 0)
 }
+
+const ofSequence = (x: Value, sequence: number): Value =>
+  x.shape[0] === 1 ? x : slice(x, { axis: 0, start: sequence, end: sequence + 1 })

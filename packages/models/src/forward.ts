@@ -32,12 +32,12 @@ export function forwardContext(graph: Graph, types: ReadonlyMap<string, TensorTy
   return { graph, parameter, linear: linearLayer }
 }
 
-/** The keys and values of earlier tokens, held on the device. */
+/** The keys and values of earlier tokens, held on the device for each sequence of a batch by itself. */
 export interface KeyValueCache {
-  /** Tokens that fit. */
+  /** Tokens of a sequence that fit. */
   readonly capacity: number
-  /** i32 [batch]: how many are there before this run; the new ones are appended. */
-  readonly lengths: Value
+  /** i32 [1] for each sequence: how many are there before this run; the new ones are appended. */
+  readonly lengths: readonly Value[]
 }
 
 export interface ForwardInputs {
@@ -55,24 +55,26 @@ export interface ForwardInputs {
   readonly cache?: KeyValueCache | null
 }
 
+/** How the names of a sequence's cache states begin. */
+export const cachePrefix = (sequence: number): string => `cache.${sequence}.`
+
 /** The names of a layer's cache states. */
-export const cacheName = (layer: number): { key: string; value: string } => ({
-  key: `cache.${layer}.key`,
-  value: `cache.${layer}.value`,
+export const cacheName = (sequence: number, layer: number): { key: string; value: string } => ({
+  key: `${cachePrefix(sequence)}${layer}.key`,
+  value: `${cachePrefix(sequence)}${layer}.value`,
 })
 
-/** The type of each cache state: [capacity, batch, numKeyValueHeads, headDim] in the dtype of the hidden states. */
-export function cacheType(config: ModelConfig, batch: number, capacity: number, dtype: DType = 'f32'): TensorType {
-  return { dtype, shape: [capacity, batch, config.numKeyValueHeads, config.headDim] }
+/** The type of each cache state: [capacity, 1, numKeyValueHeads, headDim] in the dtype of the hidden states. */
+export function cacheType(config: ModelConfig, capacity: number, dtype: DType = 'f32'): TensorType {
+  return { dtype, shape: [capacity, 1, config.numKeyValueHeads, config.headDim] }
 }
 
-/** Names and types of every state of a cache, to bind (with zeros) before the first run. */
+/** Names and types of every state of a sequence's cache, to bind (with zeros) before the first run. */
 export function cacheStates(
   config: ModelConfig,
-  batch: number,
   capacity: number,
-  dtype: DType = 'f32',
+  o: { readonly sequence?: number; readonly dtype?: DType } = {},
 ): Map<string, TensorType> {
-  const states = config.slidingWindow.flatMap((_, layer) => Object.values(cacheName(layer)))
-  return new Map(states.map((name) => [name, cacheType(config, batch, capacity, dtype)]))
+  const names = config.slidingWindow.flatMap((_, layer) => Object.values(cacheName(o.sequence ?? 0, layer)))
+  return new Map(names.map((name) => [name, cacheType(config, capacity, o.dtype)]))
 }

@@ -17,7 +17,7 @@ function stepProgram({ config, weights }: Opened, tokens: number) {
     ids: g.input('ids', i32(1, tokens)),
     positions: g.input('positions', i32(1, tokens)),
     maxPositions: capacity,
-    cache: { capacity, lengths: g.input('lengths', i32(1)) },
+    cache: { capacity, lengths: [g.input('lengths', i32(1))] },
   })
   const last = slice(hidden, { axis: 1, start: tokens - 1, end: tokens })
   g.output('logits', linear(last, ctx.parameter(outputEmbedding(config))))
@@ -25,7 +25,7 @@ function stepProgram({ config, weights }: Opened, tokens: number) {
 }
 
 async function bindEmptyCache(session: Session, config: ModelConfig): Promise<void> {
-  for (const [name, type] of cacheStates(config, 1, capacity)) {
+  for (const [name, type] of cacheStates(config, capacity)) {
     await session.bind(name, { type, data: new Float32Array(sizeOf(type.shape)) })
   }
 }

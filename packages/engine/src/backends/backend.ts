@@ -29,6 +29,8 @@ export interface Backend {
  */
 export interface Session {
   readonly backend: string
+  /** Whether `Executable.run` takes other names for the states of a program. */
+  readonly renames: boolean
   /**
    * Gives a constant or a state its value. With `transfer` the session may take the buffers over, and the caller must
    * not use them again; otherwise it copies them.
@@ -43,20 +45,37 @@ export interface Session {
   dispose(): Promise<void>
 }
 
+/**
+ * How the weight of a `linear` is laid out for a program that runs often with few rows, as decoding does. `exact` changes no
+ * value. `int8` and `int4` round it to so many bits with a scale for every {@link PACKED_BLOCK} elements of a row, and the
+ * rows that it is multiplied with to 8 bits: faster, because fewer bytes are read, and not the same numbers.
+ */
+export type ConstantPacking = 'exact' | 'int8' | 'int4'
+
+/** Elements of a row that share a scale where a weight is rounded. */
+export const PACKED_BLOCK = 32
+
 export interface CompileOptions {
-  /** Where weights never change and the program runs often with few rows (decoding), a backend may lay them out anew. */
-  readonly prepackConstants?: boolean
+  /**
+   * Which constants are laid out anew for this program, by name. They must be bound before it is compiled, and cannot be
+   * bound again while it lives; each program holds its own copy. @throws EngineError where the backend cannot round.
+   */
+  readonly prepackConstants?: Readonly<Record<string, ConstantPacking>>
   /** Give the memory of intermediate values back after every run: for programs that run seldom, such as the optimizer's. */
   readonly releaseMemory?: boolean
 }
+
+/** Beginnings of names: states that begin with a key are found under the value in its place. The first that fits counts. */
+export type NamePrefixes = Readonly<Record<string, string>>
 
 export type RunResult = Record<string, TensorData>
 
 export interface Executable {
   /**
    * Runs the program: feeds the inputs, returns the outputs, applies the updates to the session's states.
+   * `names` lets one program work on several sets of states, where the session's `renames` says so.
    * @throws EngineError if an input is missing or has the wrong size, or if a constant or state is not bound.
    */
-  run(inputs: Readonly<Record<string, TensorData>>): Promise<RunResult>
+  run(inputs: Readonly<Record<string, TensorData>>, names?: NamePrefixes): Promise<RunResult>
   dispose(): Promise<void>
 }

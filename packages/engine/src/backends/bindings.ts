@@ -1,7 +1,7 @@
 import { EngineError } from '../errors.js'
 import type { Program, ProgramInput } from '../ir/program.js'
 import { formatType, sizeOf, type TensorType } from '../ir/tensor-type.js'
-import type { TensorData } from './backend.js'
+import type { NamePrefixes, TensorData } from './backend.js'
 
 /** The type of a program input. */
 export function typeOfInput(program: Program, input: ProgramInput): TensorType {
@@ -42,4 +42,10 @@ export function checkBound(program: Program, input: ProgramInput, bound: TensorT
       `run ${program.name}: ${input.role} '${input.name}' is ${formatType(type)}, bound is ${formatType(bound)}`,
     )
   }
+}
+
+/** The name under which a state is bound for one run. */
+export function boundName(name: string, names: NamePrefixes): string {
+  for (const [from, to] of Object.entries(names)) if (name.startsWith(from)) return to + name.slice(from.length)
+  return name
 }

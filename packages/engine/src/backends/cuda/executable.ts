@@ -1,6 +1,6 @@
 import { internal } from '../../errors.js'
 import { byteSize } from '../../ir/tensor-type.js'
-import type { Executable, RunResult, TensorData } from '../backend.js'
+import type { Executable, NamePrefixes, RunResult, TensorData } from '../backend.js'
 import { checkFeeds } from '../bindings.js'
 import { callOf, type Call } from './calls.js'
 import type { Ref } from './command.js'
@@ -59,7 +59,8 @@ export class CudaExecutable implements Executable {
     this.stagingBytes = sizes.reduce((total, size) => total + size, 0)
   }
 
-  run(feeds: Readonly<Record<string, TensorData>>): Promise<RunResult> {
+  run(feeds: Readonly<Record<string, TensorData>>, names?: NamePrefixes): Promise<RunResult> {
+    if (names) return Promise.reject(internal('the cuda backend does not rename the states of a program'))
     try {
       checkFeeds(this.lowered.program, feeds)
       this.prepare()

@@ -1,7 +1,7 @@
 import { EngineError } from '../../errors.js'
 import type { Program } from '../../ir/program.js'
 import { byteSize, sizeOf } from '../../ir/tensor-type.js'
-import type { DenseTensor, HostTensor, Session } from '../backend.js'
+import type { CompileOptions, DenseTensor, HostTensor, Session } from '../backend.js'
 import { autocast } from '../../planner/autocast.js'
 import { alignmentOf, fallbackLaunch, type Call, type CallContext } from './calls.js'
 import type { KernelSource } from './compiler.js'
@@ -30,6 +30,8 @@ export interface CudaMemory {
 /** Tensors and programs on one GPU. */
 export class CudaSession implements Session {
   readonly backend = 'cuda'
+  /** A program's addresses are fixed when it is recorded. */
+  readonly renames = false
   readonly tensors: Tensors
   readonly context: Omit<CallContext, 'addressOf'>
   private readonly modules: Modules
@@ -70,7 +72,9 @@ export class CudaSession implements Session {
     return attempt(() => this.tensors.remove(name))
   }
 
-  async compile(program: Program): Promise<CudaExecutable> {
+  async compile(program: Program, options: CompileOptions = {}): Promise<CudaExecutable> {
+    const rounded = Object.entries(options.prepackConstants ?? {}).find(([, packing]) => packing !== 'exact')
+    if (rounded) throw new EngineError(`the cuda backend rounds no constants, got ${rounded.join(': ')}`)
     const { compute } = this.options
     const lowered = this.lower(compute === 'program' ? program : autocast(program, compute))
     await this.modules.load(sourcesOf(lowered, this.gemms))

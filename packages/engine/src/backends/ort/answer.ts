@@ -25,7 +25,7 @@ export class OrtAnswerer {
       case 'compile':
         return executor.compile(request.program, request.options)
       case 'run':
-        return executor.run(request.executable, request.feeds)
+        return executor.run(request.executable, request.feeds, request.names)
       case 'release':
         await executor.release(request.executable)
         return undefined

@@ -38,6 +38,7 @@ export function programToOnnx(program: Program, options: { readonly denseNf4?: b
 
 class OrtSession implements Session {
   readonly backend = 'ort'
+  readonly renames = true
 
   constructor(private readonly link: OrtLink) {}
 
@@ -60,7 +61,8 @@ class OrtSession implements Session {
     const executable = await this.link.send({ method: 'compile', program, options })
     if (typeof executable !== 'number') throw internal('compile: the executor gave no executable')
     return {
-      run: async (feeds) => (await this.link.send({ method: 'run', executable, feeds })) as RunResult,
+      run: async (feeds, names = {}) =>
+        (await this.link.send({ method: 'run', executable, feeds, names })) as RunResult,
       dispose: async () => {
         await this.link.send({ method: 'release', executable })
       },

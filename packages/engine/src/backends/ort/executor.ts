@@ -11,13 +11,15 @@ import {
   type CompileOptions,
   type DenseTensor,
   type HostTensor,
+  type NamePrefixes,
   type RunResult,
   type TensorData,
 } from '../backend.js'
-import { checkBound, checkFeeds } from '../bindings.js'
+import { boundName, checkBound, checkFeeds } from '../bindings.js'
 import { lowerProgram, type Feed, type Lowered } from './lower.js'
 import { encodeModel, type OnnxTypeName } from './onnx-proto.js'
 import { OPTIMIZE_NOTHING, type OrtOptions } from './options.js'
+import { roundConstant, type RoundedMatrix } from './prepack.js'
 
 type Ort = typeof OrtModule
 
@@ -30,8 +32,14 @@ interface Compiled {
 }
 
 type Bound =
-  | { readonly kind: 'dense'; readonly type: TensorType; data: TensorData }
+  | { readonly kind: 'dense'; readonly type: TensorType; data: TensorData; tensor?: Tensor }
   | { readonly kind: 'nf4'; readonly tensor: Nf4Tensor }
+
+/** What one run was asked for. */
+interface Run {
+  readonly feeds: Readonly<Record<string, TensorData>>
+  readonly names: NamePrefixes
+}
 
 /** Loads ONNX Runtime's native binding on first use. */
 async function loadOrt(): Promise<Ort> {
@@ -61,6 +69,11 @@ export class OrtExecutor {
   }
 
   bind(name: string, tensor: HostTensor): void {
+    for (const { program, lowered } of this.compiled.values()) {
+      if (lowered.prepacked.some((f) => f.source.name === name)) {
+        throw new EngineError(`bind: '${name}' is prepacked by ${program.name}; dispose of the program before`)
+      }
+    }
     if (!isNf4(tensor)) this.bound.set(name, { kind: 'dense', ...toFloat32(tensor) })
     else if (this.options.nf4 === 'dense') this.bound.set(name, dequantized(tensor))
     else this.bound.set(name, { kind: 'nf4', tensor })
@@ -82,7 +95,8 @@ export class OrtExecutor {
   }
 
   async compile(program: Program, options: CompileOptions = {}): Promise<number> {
-    const lowered = lowerProgram(program, { denseNf4: this.options.nf4 === 'dense' })
+    const prepack = options.prepackConstants ?? {}
+    const lowered = lowerProgram(program, { denseNf4: this.options.nf4 === 'dense', prepack })
     const session = await this.ort.InferenceSession.create(encodeModel(lowered.model), {
       executionProviders: ['cpu'],
       intraOpNumThreads: this.options.threads,
@@ -92,23 +106,45 @@ export class OrtExecutor {
       enableMemPattern: false,
       enableCpuMemArena: options.releaseMemory !== true,
       logSeverityLevel: 3,
+      externalData: this.prepackedData(lowered, prepack),
       ...(this.options.profile ? { enableProfiling: true, profileFilePrefix: this.options.profile } : {}),
     })
     this.compiled.set(this.next, { program, lowered, session, constants: new Map() })
     return this.next++
   }
 
-  async run(id: number, feeds: Readonly<Record<string, TensorData>>): Promise<RunResult> {
+  /** What the runtime copies or lays out anew when it creates the session. */
+  private prepackedData(
+    { prepacked }: Lowered,
+    prepack: NonNullable<CompileOptions['prepackConstants']>,
+  ): { path: string; data: Uint8Array }[] {
+    const rounded = new Map<string, RoundedMatrix>()
+    return prepacked.map(({ name: path, form, source: { name } }) => {
+      const bound = this.bound.get(name)
+      if (!bound) throw new EngineError(`compile: '${name}' is to be prepacked and is not bound`)
+      if (form === 'whole') return { path, data: bytesOf(denseData(bound)) }
+      const packing = prepack[name]
+      const known = rounded.get(name) ?? roundConstant(hostTensor(bound), packing === 'int4' ? 'int4' : 'int8')
+      rounded.set(name, known)
+      const part = form === 'codes' ? known.codes : form === 'scales' ? known.scales : known.zeros
+      if (!part) throw internal(`'${name}' has no ${form}`)
+      return { path, data: bytesOf(part) }
+    })
+  }
+
+  async run(id: number, feeds: Readonly<Record<string, TensorData>>, names: NamePrefixes = {}): Promise<RunResult> {
     const compiled = this.get(id)
     const { program, lowered, session } = compiled
     checkFeeds(program, feeds)
     for (const input of program.inputs) {
-      if (input.role !== 'input') checkBound(program, input, this.shapeOf(input.name))
+      if (input.role === 'constant') checkBound(program, input, this.shapeOf(input.name))
+      if (input.role === 'state') checkBound(program, input, this.shapeOf(boundName(input.name, names)))
     }
-    const tensors = Object.fromEntries(lowered.feeds.map((feed) => [feed.name, this.feedTensor(compiled, feed, feeds)]))
+    const run = { feeds, names }
+    const tensors = Object.fromEntries(lowered.feeds.map((feed) => [feed.name, this.feedTensor(compiled, feed, run)]))
     const results = await session.run(tensors)
     program.updates.forEach((update, i) => {
-      this.apply(program, update, results[lowered.updates[i]].data as TensorData, feeds)
+      this.apply(program, update, results[lowered.updates[i]].data as TensorData, run)
     })
     return Object.fromEntries(program.outputs.map((o, i) => [o.name, results[lowered.outputs[i]].data as TensorData]))
   }
@@ -118,10 +154,10 @@ export class OrtExecutor {
     return bound?.kind === 'nf4' ? f32Of(bound.tensor.shape) : bound?.type
   }
 
-  private feedTensor(compiled: Compiled, feed: Feed, feeds: Readonly<Record<string, TensorData>>): Tensor {
+  private feedTensor(compiled: Compiled, feed: Feed, run: Run): Tensor {
     const { role, name } = feed.source
-    if (role === 'input') return this.tensor(feed.type, feeds[name], feed.dims as number[])
-    if (role === 'state') return this.stateTensor(compiled.program, feed, feeds)
+    if (role === 'input') return this.tensor(feed.type, run.feeds[name], feed.dims as number[])
+    if (role === 'state') return this.stateTensor(compiled.program, feed, run)
     const known = compiled.constants.get(feed.name)
     if (known) return known
     const tensor = this.tensor(feed.type, this.constantData(feed), feed.dims as number[])
@@ -146,14 +182,22 @@ export class OrtExecutor {
         return absmax
       case 'dense':
         return dequantizeNf4(bound.tensor)
+      case 'whole':
+      case 'codes':
+      case 'scales':
+      case 'zeros':
+        throw internal(`'${name}' is part of the model`)
     }
   }
 
   /** A cache is fed up to its longest filled row: ONNX Runtime sees no more than there is. */
-  private stateTensor(program: Program, feed: Feed, feeds: Readonly<Record<string, TensorData>>): Tensor {
-    const bound = this.bound.get(feed.source.name)
+  private stateTensor(program: Program, feed: Feed, { feeds, names }: Run): Tensor {
+    const bound = this.bound.get(boundName(feed.source.name, names))
     if (bound?.kind !== 'dense') throw internal(`state '${feed.source.name}' is not dense`)
-    if (!feed.dims.includes('filled')) return this.tensor(feed.type, bound.data, feed.dims as number[])
+    if (feed.dims.every((dim) => typeof dim === 'number')) {
+      bound.tensor ??= this.tensor(feed.type, bound.data, feed.dims)
+      return bound.tensor
+    }
     const update = program.updates.find((u) => u.state === feed.source.name)
     const [capacity, ...rest] = bound.type.shape
     // A row of an empty cache is fed all the same, and masked.
@@ -161,17 +205,13 @@ export class OrtExecutor {
     return this.tensor(feed.type, bound.data.subarray(0, filled * sizeOf(rest)), [filled, ...rest])
   }
 
-  private apply(
-    program: Program,
-    update: ProgramUpdate,
-    data: TensorData,
-    feeds: Readonly<Record<string, TensorData>>,
-  ): void {
-    const bound = this.bound.get(update.state)
+  private apply(program: Program, update: ProgramUpdate, data: TensorData, { feeds, names }: Run): void {
+    const bound = this.bound.get(boundName(update.state, names))
     if (bound?.kind !== 'dense') throw internal(`state '${update.state}' vanished`)
     if (update.kind === 'replace') {
       const before = bound.data
       bound.data = data
+      delete bound.tensor
       release(before)
       return
     }
@@ -239,6 +279,12 @@ function release(view: TensorData): void {
   port1.close()
   port1.postMessage(null, [view.buffer as ArrayBuffer])
 }
+
+const bytesOf = (view: TensorData): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+
+const denseData = (bound: Bound): TensorData => (bound.kind === 'nf4' ? dequantizeNf4(bound.tensor) : bound.data)
+
+const hostTensor = (bound: Bound): HostTensor => (bound.kind === 'nf4' ? bound.tensor : bound)
 
 const f32Of = (shape: readonly number[]): TensorType => ({ dtype: 'f32', shape })
 

@@ -3,15 +3,21 @@ import type { Attrs, Program, ProgramInput, ProgramNode, ValueId } from '../../i
 import { formatType, sizeOf, type TensorType } from '../../ir/tensor-type.js'
 import type { ReferenceTypes } from '../../ops/define.js'
 import type { OpName } from '../../ops/index.js'
+import type { CompileOptions, ConstantPacking } from '../backend.js'
 import { typeOfInput } from '../bindings.js'
 import { isUnsupported } from '../kernel-table.js'
 import { ortKernels } from './kernels/index.js'
 import { OnnxBuilder } from './onnx-builder.js'
-import type { OnnxModel, OnnxTypeName, OnnxValueInfo } from './onnx-proto.js'
+import type { OnnxModel, OnnxTensor, OnnxTypeName, OnnxValueInfo } from './onnx-proto.js'
 import { orderNodes } from './order.js'
 
 /** The forms in which an NF4 constant is fed: bytes for the fused product, 16-bit views of them for the table lookup. */
-export type FeedForm = 'dense' | 'codes8' | 'codes16' | 'absmax'
+export type FeedForm = 'dense' | 'codes8' | 'codes16' | 'absmax' | PrepackedForm
+
+/** The forms in which a constant is part of the model, for the runtime to lay out anew. */
+export type PrepackedForm = 'whole' | 'codes' | 'scales' | 'zeros'
+
+const prepackedForms: ReadonlySet<FeedForm> = new Set<PrepackedForm>(['whole', 'codes', 'scales', 'zeros'])
 
 /** An input of the ONNX model and where its data comes from. */
 export interface Feed extends OnnxValueInfo {
@@ -22,6 +28,8 @@ export interface Feed extends OnnxValueInfo {
 export interface Lowered {
   readonly model: OnnxModel
   readonly feeds: readonly Feed[]
+  /** Initializers whose data is given beside the model, under their names. */
+  readonly prepacked: readonly (Feed & { readonly dims: readonly number[] })[]
   /** ONNX output names of the program's outputs and updates, in their order. */
   readonly outputs: readonly string[]
   readonly updates: readonly string[]
@@ -34,22 +42,24 @@ export class LowerContext {
   readonly kept = new Map<string, string>()
   readonly feeds: Feed[] = []
   private readonly nf4 = new Map<string, ProgramInput>()
+  private readonly constants = new Map<string, ProgramInput>()
 
   constructor(
     private readonly program: Program,
-    private readonly denseNf4: boolean,
+    private readonly options: LowerOptions,
   ) {}
 
   /** Declares a program input as one or more ONNX inputs, on first use for NF4. Returns the value's name. */
   declare(input: ProgramInput): string {
     const type = typeOfInput(this.program, input)
     const name = `in:${input.name}`
-    if (type.dtype === 'nf4' && !this.denseNf4 && canStayPacked(type)) {
+    if (input.role === 'constant') this.constants.set(name, input)
+    if (type.dtype === 'nf4' && !this.options.denseNf4 && canStayPacked(type)) {
       this.nf4.set(name, input)
       return name
     }
     const appended = this.program.updates.some((u) => u.kind === 'append' && u.state === input.name)
-    const dims = type.shape.map((n, axis) => (appended && axis === 0 ? 'filled' : n))
+    const dims = type.shape.map((n, axis) => (appended && axis === 0 ? filledRows(input.name) : n))
     this.feeds.push({ source: input, form: 'dense', name, type: onnxType(type), dims })
     return name
   }
@@ -73,6 +83,21 @@ export class LowerContext {
     }
     if (!this.feeds.some((f) => f.name === feed.name)) this.feeds.push(feed)
     return feed.name
+  }
+
+  /** How the weight of a product is to be laid out anew; undefined where it is fed as it is bound. */
+  packing(name: string): ConstantPacking | undefined {
+    const source = this.constants.get(name)
+    return source && this.options.prepack?.[source.name]
+  }
+
+  /** The name of one of the initializers of a constant that is laid out anew. */
+  prepacked(name: string, form: PrepackedForm, type: OnnxTypeName, dims: readonly number[]): string {
+    const source = this.constants.get(name)
+    if (!source) throw internal(`${name} is not a constant`)
+    const own = `${name}.${form}`
+    if (!this.feeds.some((f) => f.name === own)) this.feeds.push({ source, form, name: own, type, dims })
+    return own
   }
 
   /** Computes a value once per key. */
@@ -113,12 +138,19 @@ function onnxType(type: TensorType): OnnxTypeName {
   }
 }
 
-/**
- * Lowers a whole program to one ONNX model. The order of the nodes decides ONNX Runtime's memory: see `order.ts`.
- * With `denseNf4`, NF4 constants are fed dequantized (faster, eight times the bytes).
- */
-export function lowerProgram(program: Program, options: { readonly denseNf4: boolean }): Lowered {
-  const ctx = new LowerContext(program, options.denseNf4)
+/** The size of a cache's first axis: every cache is filled up to a row of its own. */
+const filledRows = (state: string): string => `filled rows of ${state}`
+
+export interface LowerOptions {
+  /** NF4 constants are fed dequantized: faster, eight times the bytes. */
+  readonly denseNf4: boolean
+  /** Constants to be laid out anew, by name. */
+  readonly prepack?: CompileOptions['prepackConstants']
+}
+
+/** Lowers a whole program to one ONNX model. The order of the nodes decides ONNX Runtime's memory: see `order.ts`. */
+export function lowerProgram(program: Program, options: LowerOptions): Lowered {
+  const ctx = new LowerContext(program, options)
   const names = new Map<ValueId, string>()
   const nameOf = (id: ValueId): string => {
     const name = names.get(id)
@@ -160,7 +192,9 @@ function finish(program: Program, ctx: LowerContext, outputs: readonly string[],
   const constants = new Set(ctx.feeds.filter((f) => f.source.role === 'constant').map((f) => f.name))
   const nodes = orderNodes(ctx.onnx.nodes, { constants, initializers: ctx.onnx.initializers, outputs, updates })
   const used = new Set(nodes.flatMap((n) => n.inputs))
-  const feeds = ctx.feeds.filter((f) => used.has(f.name))
+  const live = ctx.feeds.filter((f) => used.has(f.name))
+  const feeds = live.filter((f) => !prepackedForms.has(f.form))
+  const prepacked = live.flatMap((f) => (prepackedForms.has(f.form) ? [{ ...f, dims: f.dims as number[] }] : []))
   const info = (name: string, id: ValueId): OnnxValueInfo => {
     const type = program.types[id]
     return { name, type: onnxType(type), dims: type.shape }
@@ -170,7 +204,7 @@ function finish(program: Program, ctx: LowerContext, outputs: readonly string[],
       name: program.name,
       opsets: { '': 21, 'com.microsoft': 1 },
       nodes,
-      initializers: ctx.onnx.initializers.filter((t) => used.has(t.name)),
+      initializers: [...ctx.onnx.initializers.filter((t) => used.has(t.name)), ...prepacked.map(externalTensor)],
       inputs: feeds.map(({ name, type, dims }) => ({ name, type, dims })),
       outputs: [
         ...program.updates.map((u, i) => info(updates[i], u.value)),
@@ -178,7 +212,14 @@ function finish(program: Program, ctx: LowerContext, outputs: readonly string[],
       ],
     },
     feeds,
+    prepacked,
     outputs,
     updates,
   }
+}
+
+/** The data of each initializer is a file of its own name, which is in memory. */
+function externalTensor({ name, type, dims }: Lowered['prepacked'][number]): OnnxTensor {
+  const length = sizeOf(dims) * (type === 'float32' ? 4 : 1)
+  return { name, type, dims, raw: { location: name, offset: 0, length } }
 }

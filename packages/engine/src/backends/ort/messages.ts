@@ -1,5 +1,5 @@
 import type { Program } from '../../ir/program.js'
-import type { CompileOptions, DenseTensor, HostTensor, RunResult, TensorData } from '../backend.js'
+import type { CompileOptions, DenseTensor, HostTensor, NamePrefixes, RunResult, TensorData } from '../backend.js'
 import type { OrtOptions } from './options.js'
 
 /** What the session asks of its worker thread; replies carry the same id. */
@@ -9,7 +9,12 @@ export type OrtRequest =
   | { readonly method: 'unbind'; readonly name: string }
   | { readonly method: 'read'; readonly name: string }
   | { readonly method: 'compile'; readonly program: Program; readonly options: CompileOptions }
-  | { readonly method: 'run'; readonly executable: number; readonly feeds: Readonly<Record<string, TensorData>> }
+  | {
+      readonly method: 'run'
+      readonly executable: number
+      readonly feeds: Readonly<Record<string, TensorData>>
+      readonly names: NamePrefixes
+    }
   | { readonly method: 'release'; readonly executable: number }
   | { readonly method: 'endProfiling'; readonly executable: number }
   | { readonly method: 'dispose' }

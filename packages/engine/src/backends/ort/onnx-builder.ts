@@ -106,11 +106,23 @@ export class OnnxBuilder {
     return this.node('ConstantOfShape', [this.int64s(dims)], { value: { tensor: element } })
   }
 
-  /** `alpha * op(a) op(b)` over the last two axes; plain MatMul where that is all it is. */
-  matmul(a: string, b: string, o: { transA?: boolean; transB?: boolean; alpha?: number } = {}): string {
-    const { transA = false, transB = false, alpha = 1 } = o
-    if (!transA && !transB && alpha === 1) return this.node('MatMul', [a, b])
-    const attributes = { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } }
+  /**
+   * `alpha * op(a) op(b)` over the last two axes; plain MatMul where that is all it is. With `transBatchB` the first axis of
+   * b is the one before its last, and those between are the batch: [n, ...batch, m] is read as [...batch, n, m], in place.
+   */
+  matmul(
+    a: string,
+    b: string,
+    o: { transA?: boolean; transB?: boolean; transBatchB?: boolean; alpha?: number } = {},
+  ): string {
+    const { transA = false, transB = false, transBatchB = false, alpha = 1 } = o
+    if (!transA && !transB && !transBatchB && alpha === 1) return this.node('MatMul', [a, b])
+    const attributes = {
+      transA: Number(transA),
+      transB: Number(transB),
+      ...(transBatchB ? { transBatchB: 1 } : {}),
+      alpha: { float: alpha },
+    }
     return this.node('FusedMatMul', [a, b], attributes, MS)
   }
 }

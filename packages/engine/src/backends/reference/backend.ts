@@ -1,20 +1,22 @@
 import { dequantizeNf4 } from '@mirastral/quant'
 import { EngineError, internal } from '../../errors.js'
 import { bf16Value, f16Value } from '../../numerics.js'
-import type { Program, ProgramInput, ProgramUpdate, ValueId } from '../../ir/program.js'
+import type { Program, ProgramInput, ValueId } from '../../ir/program.js'
 import { sizeOf, type TensorType } from '../../ir/tensor-type.js'
 import { opByName } from '../../ops/index.js'
 import {
   isNf4,
   type Backend,
+  type CompileOptions,
   type DenseTensor,
   type Executable,
   type HostTensor,
+  type NamePrefixes,
   type RunResult,
   type Session,
   type TensorData,
 } from '../backend.js'
-import { checkBound, checkFeeds } from '../bindings.js'
+import { boundName, checkBound, checkFeeds } from '../bindings.js'
 
 interface Entry {
   readonly type: TensorType
@@ -31,6 +33,7 @@ export function referenceBackend(): Backend {
 /** The reference session also runs synchronously, which tests of derivatives use. */
 export class ReferenceSession implements Session {
   readonly backend = 'reference'
+  readonly renames = true
   private readonly entries = new Map<string, Entry>()
 
   bind(name: string, tensor: HostTensor): Promise<void> {
@@ -55,12 +58,15 @@ export class ReferenceSession implements Session {
     return Promise.resolve()
   }
 
-  compile(program: Program): Promise<Executable> {
+  compile(program: Program, options: CompileOptions = {}): Promise<Executable> {
+    const rounded = Object.entries(options.prepackConstants ?? {}).find(([, packing]) => packing !== 'exact')
+    if (rounded)
+      return Promise.reject(new EngineError(`the reference backend rounds nothing, got ${rounded.join(': ')}`))
     return Promise.resolve({
-      run: (feeds) => {
+      run: (feeds, names) => {
         checkFeeds(program, feeds)
         const exact = Object.fromEntries(Object.entries(feeds).map(([name, data]) => [name, Float64Array.from(data)]))
-        const outputs = this.evaluate(program, exact)
+        const outputs = this.evaluate(program, exact, names)
         const typed = program.outputs.map(
           (o) => [o.name, fromFloat64(outputs[o.name], program.types[o.value])] as const,
         )
@@ -71,14 +77,18 @@ export class ReferenceSession implements Session {
   }
 
   /** Runs a program on float64 inputs and returns float64 outputs, after applying the updates. */
-  evaluate(program: Program, feeds: Readonly<Record<string, Float64Array>>): Record<string, Float64Array> {
+  evaluate(
+    program: Program,
+    feeds: Readonly<Record<string, Float64Array>>,
+    names: NamePrefixes = {},
+  ): Record<string, Float64Array> {
     const values = new Map<ValueId, Float64Array>()
     const get = (id: ValueId): Float64Array => {
       const data = values.get(id)
       if (!data) throw internal(`%${id} was not computed`)
       return data
     }
-    for (const input of program.inputs) values.set(input.value, this.inputData(program, input, feeds))
+    for (const input of program.inputs) values.set(input.value, this.inputData(program, input, feeds, names))
     for (const node of program.nodes) {
       const def = opByName(node.op)
       if (!def) throw internal(`unknown op '${node.op}'`)
@@ -94,7 +104,7 @@ export class ReferenceSession implements Session {
       data: get(u.value),
       index: u.index === undefined ? null : get(u.index),
     }))
-    for (const { u, data, index } of updates) this.apply(u, data, index)
+    for (const { u, data, index } of updates) this.apply(boundName(u.state, names), data, index)
     return outputs
   }
 
@@ -102,20 +112,21 @@ export class ReferenceSession implements Session {
     program: Program,
     input: ProgramInput,
     feeds: Readonly<Record<string, Float64Array>>,
+    names: NamePrefixes,
   ): Float64Array {
     if (input.role === 'input') {
       const data = feeds[input.name]
       if (data === undefined) throw new EngineError(`run ${program.name}: input '${input.name}' is missing`)
       return data
     }
-    const entry = this.entries.get(input.name)
+    const entry = this.entries.get(input.role === 'state' ? boundName(input.name, names) : input.name)
     checkBound(program, input, entry?.type)
     return entry?.data ?? new Float64Array()
   }
 
-  private apply(update: ProgramUpdate, data: Float64Array, index: Float64Array | null): void {
-    const entry = this.entries.get(update.state)
-    if (!entry) throw internal(`state '${update.state}' vanished`)
+  private apply(state: string, data: Float64Array, index: Float64Array | null): void {
+    const entry = this.entries.get(state)
+    if (!entry) throw internal(`state '${state}' vanished`)
     if (!index) {
       entry.data = data
       return

@@ -51,18 +51,20 @@ export const cachedAttentionKernels = {
     const [past, fresh] = masks(ctx, keyCache, lengths, h.batch, h.tokens, slidingWindow)
     const queries = splitQueries(onnx, q, h)
     const rows = h.group * h.tokens
-    const scores = (keys: string, mask: string) => {
-      const product = onnx.matmul(queries, keys, { transB: true, alpha: scale })
+    const scores = (keys: string, mask: string, transBatchB: boolean) => {
+      const product = onnx.matmul(queries, keys, { transB: true, transBatchB, alpha: scale })
       return onnx.node('Add', [onnx.reshape(product, [h.batch, h.kvHeads, h.group, h.tokens, -1]), mask])
     }
-    const cached = (cache: string) => onnx.transpose(cache, [1, 2, 0, 3])
-    const parts = [scores(cached(keyCache), past), scores(swapHeads(onnx, k), fresh)]
+    const parts = [scores(keyCache, past, true), scores(swapHeads(onnx, k), fresh, false)]
     const p = onnx.node('Softmax', [onnx.node('Concat', parts, { axis: -1 })], { axis: -1 })
     const flat = onnx.reshape(p, [h.batch, h.kvHeads, rows, -1])
     const last = onnx.int64s([-1])
     const ofPast = onnx.node('Slice', [flat, onnx.int64s([0]), onnx.int64s([-h.tokens]), last])
     const ofFresh = onnx.node('Slice', [flat, onnx.int64s([-h.tokens]), onnx.int64s([2 ** 31]), last])
-    const sum = onnx.node('Add', [onnx.matmul(ofPast, cached(valueCache)), onnx.matmul(ofFresh, swapHeads(onnx, v))])
+    const sum = onnx.node('Add', [
+      onnx.matmul(ofPast, valueCache, { transBatchB: true }),
+      onnx.matmul(ofFresh, swapHeads(onnx, v)),
+    ])
     return [joinQueries(onnx, sum, h)]
   },
 }

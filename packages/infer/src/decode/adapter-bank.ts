@@ -1,0 +1,90 @@
+import type { NamePrefixes, Session } from '@mirastral/engine'
+import { f32 } from '@mirastral/engine'
+import type { AdapterTensors, LoraPlan } from '@mirastral/lora'
+import { adapterName, plainLora } from '@mirastral/lora'
+
+export interface DecoderAdapter {
+  readonly plan: LoraPlan
+  readonly tensors: AdapterTensors
+  /** What PiSSA and OLoRA took off the base; empty otherwise. */
+  readonly subtracted?: AdapterTensors
+}
+
+/** An adapter with a scale, as a device has it. It never changes: another scale is another one. */
+export interface PlacedAdapter {
+  readonly id: number
+  readonly plan: LoraPlan
+  readonly tensors: AdapterTensors
+  /** Equal for adapters that the same programs can use. */
+  readonly shape: string
+}
+
+const states = adapterName('')
+const scaledParts = /\.lora_B\.(?:weight|bias)$/
+
+/** B times `scale`, which is what PEFT's `scale_layer` computes: DoRA and biases included, modules trained in full not. */
+function scaledTensors(tensors: AdapterTensors, scale: number): AdapterTensors {
+  if (scale === 1) return tensors
+  return new Map(
+    [...tensors].map(([key, { shape, data }]) => [
+      key,
+      { shape, data: scaledParts.test(key) ? data.map((x) => x * scale) : data },
+    ]),
+  )
+}
+
+/** The adapters that a session holds beside its base model. */
+export class AdapterBank {
+  readonly #session: Session
+  readonly #placed = new Set<PlacedAdapter>()
+  #next = 0
+  /** The adapter in the one place that there is, where a session cannot rename. */
+  #current: PlacedAdapter | null = null
+
+  constructor(session: Session) {
+    this.#session = session
+  }
+
+  async place(adapter: DecoderAdapter, scale: number): Promise<PlacedAdapter> {
+    const { plan, tensors } = plainLora(adapter, adapter.subtracted ?? new Map())
+    const { useDora, loraBias } = plan.config
+    const shape = JSON.stringify([useDora, loraBias, plan.layers, plan.savedModules])
+    const placed: PlacedAdapter = { id: this.#next++, plan, shape, tensors: scaledTensors(tensors, scale) }
+    if (this.#session.renames) await this.#bind(placed, this.#prefix(placed))
+    this.#placed.add(placed)
+    return placed
+  }
+
+  async remove(adapter: PlacedAdapter): Promise<void> {
+    if (!this.#placed.delete(adapter)) return
+    if (this.#session.renames) await this.#unbind(adapter, this.#prefix(adapter))
+    else if (this.#current === adapter) {
+      await this.#unbind(adapter, states)
+      this.#current = null
+    }
+  }
+
+  /** What a run must be told to use the adapter. */
+  async names(adapter: PlacedAdapter | null): Promise<NamePrefixes> {
+    if (adapter === null) return {}
+    if (this.#session.renames) return { [states]: this.#prefix(adapter) }
+    if (this.#current !== adapter) {
+      if (this.#current !== null) await this.#unbind(this.#current, states)
+      await this.#bind(adapter, states)
+      this.#current = adapter
+    }
+    return {}
+  }
+
+  #prefix(adapter: PlacedAdapter): string {
+    return `adapters/${adapter.id}/`
+  }
+
+  async #bind({ tensors }: PlacedAdapter, prefix: string): Promise<void> {
+    for (const [key, { shape, data }] of tensors) await this.#session.bind(prefix + key, { type: f32(...shape), data })
+  }
+
+  async #unbind({ tensors }: PlacedAdapter, prefix: string): Promise<void> {
+    for (const key of tensors.keys()) await this.#session.unbind(prefix + key)
+  }
+}
