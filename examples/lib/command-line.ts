@@ -40,6 +40,7 @@ const schema = z.object({
   seed: number.int().min(0).default(42),
   threads: count.optional(),
   device: z.enum(['cpu', 'cuda']).default('cpu'),
+  precision: z.enum(['float32', 'bfloat16', 'float16']).optional(),
   checkpointing: z.enum(['none', 'full', 'auto']).default('auto'),
   'push-to-hub': z
     .string()
@@ -64,7 +65,8 @@ const HELP = `Fine-tunes a Mistral-family chat model: NF4 base, LoRA adapter, re
   --init default|gaussian|orthogonal|pissa|olora
   --learning-rate 2e-5 (dpo: 1e-5; the small model: 1e-3, 1e-4)  --epochs 3  --batch-size 1  --accumulation 4
   --max-length 256  --eval-fraction 0.1  --save-steps 100  --budget-minutes 51  --seed 42
-  --device cpu|cuda  --threads N  --checkpointing auto|none|full  --dashboard PORT
+  --device cpu|cuda  --precision bfloat16|float16|float32 (cuda; the CPU computes in float32)
+  --threads N  --checkpointing auto|none|full  --dashboard PORT
   --push-to-hub OWNER/NAME    publish the adapter with a model card, private (token in HF_TOKEN)
   --push-when end|every_save  at the end, or in the background whenever a checkpoint is saved, the newest one
   --force-restart             keep the old results aside and start anew
@@ -90,9 +92,18 @@ export function readOptions(argv: readonly string[]): FinetuneOptions | 'help' {
     return 'help'
   }
   const result = schema.safeParse(parsed.values)
-  if (result.success) return result.data
+  if (result.success) return checked(result.data)
   const problems = result.error.issues.map((issue) => `--${issue.path.join('.')}: ${issue.message}`)
   throw new UsageError(`${problems.join('; ')}; --help lists the options`)
+}
+
+/** What no option can tell for itself. */
+function checked(options: FinetuneOptions): FinetuneOptions {
+  const { device, precision } = options
+  if (device === 'cpu' && precision !== undefined && precision !== 'float32') {
+    throw new UsageError(`--precision: the CPU computes in float32, got ${precision}; --device cuda has 16 bits`)
+  }
+  return options
 }
 
 function parseOrExplain<T>(parse: () => T): T {

@@ -78,7 +78,7 @@ export async function evidenceOf(s: EvidenceSources, step: number): Promise<Evid
     environment: {
       hardware: cpus()[0]?.model ?? 'unknown processor',
       backend: s.device === 'cuda' ? 'CUDA' : 'ONNX Runtime',
-      precision: s.device === 'cuda' ? 'bfloat16, adapters float32' : 'float32',
+      precision: s.recipe.precision === 'float32' ? 'float32' : `${s.recipe.precision}, adapters float32`,
       os: `${platform()} ${release()}`,
       node: process.version,
     },

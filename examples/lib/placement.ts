@@ -11,7 +11,10 @@ export interface Placement {
   readonly nf4Storage: 'packed' | 'dense'
 }
 
-export const computeDtype = ({ device }: FinetuneOptions) => (device === 'cuda' ? 'bfloat16' : 'float32')
+export const computeDtype = ({ device, precision }: FinetuneOptions) =>
+  precision ?? (device === 'cuda' ? 'bfloat16' : 'float32')
+
+const cudaCompute = { float32: 'program', bfloat16: 'bf16', float16: 'f16' } as const
 
 /** The backend, the memory plan, and the estimate to print before the run. */
 export async function placeRun(
@@ -27,13 +30,17 @@ export async function placeRun(
     gradientAccumulationSteps: options.accumulation,
     r: options.rank,
     targetModules: options.targets.split(','),
-    dtype: computeDtype(options),
+    // Both 16-bit types take the same room.
+    dtype: computeDtype(options) === 'float32' ? 'float32' : 'bfloat16',
     checkpointing: earlier?.checkpointing ?? options.checkpointing,
     nf4Storage: earlier?.nf4Storage ?? 'auto',
     ...(options.device === 'cpu'
       ? { matmulRate: await measureMatmulRate(ortBackend(threads)), timeBudget: 60 * options['budget-minutes'] }
       : {}),
   })
-  const backend = options.device === 'cuda' ? cudaBackend() : ortBackend({ ...threads, nf4: nf4Storage })
+  const backend =
+    options.device === 'cuda'
+      ? cudaBackend({ compute: cudaCompute[computeDtype(options)] })
+      : ortBackend({ ...threads, nf4: nf4Storage })
   return { backend, placement: { checkpointing, nf4Storage }, lines: describeEstimate(estimate) }
 }

@@ -4,6 +4,7 @@ import { parseLoraConfig, planLora } from '@mirastral/lora'
 import type { TrainingOptions } from '@mirastral/trainer'
 import { parseTrainingOptions } from '@mirastral/trainer'
 import type { FinetuneOptions } from './command-line.js'
+import { computeDtype } from './placement.js'
 
 /** Preferences are learned at lower rates than conversations, and a small model learns at higher ones. */
 const LEARNING_RATES = { sft: { real: 2e-5, small: 1e-3 }, dpo: { real: 1e-5, small: 1e-4 } } as const
@@ -24,6 +25,7 @@ export function recipeOf(options: FinetuneOptions): TrainingOptions {
     dpoBeta: options['dpo-beta'],
     dpoLossType: options['dpo-loss-type'],
     dpoLabelSmoothing: options['dpo-label-smoothing'],
+    precision: computeDtype(options),
     forceRestart: options['force-restart'],
     ...(options.dashboard === undefined ? {} : { dashboard: options.dashboard }),
   })

@@ -1,6 +1,7 @@
 import {
   add,
   cast,
+  concat,
   dequantize,
   detach,
   div,
@@ -10,6 +11,7 @@ import {
   matmul,
   mul,
   scale,
+  slice,
   sqrt,
   sub,
   sum,
@@ -32,8 +34,11 @@ export const subtractedName = (key: string): string => `adapter.subtracted/${key
 export interface LoraGraphOptions {
   /** `state` (the default) where the adapter is trained in the session, `constant` where it never changes. */
   readonly role?: 'state' | 'constant'
-  /** Seed of the run, i32[2]: with it the adapter's input is dropped with the configured probability, as in training. */
-  readonly dropoutSeed?: Value | null
+  /**
+   * Seeds, i32[2] each: with them the adapter's input is dropped with the configured probability, as in training. With
+   * several, the rows are so many equal parts one after the other, each of them dropped as it would be alone with its seed.
+   */
+  readonly dropoutSeeds?: readonly Value[]
 }
 
 /** A forward pass with an adapter. */
@@ -121,8 +126,7 @@ function savedLinear(x: Value, weight: Value, bias: Value | undefined): Value {
 function adaptedLinear(scope: Scope, layer: LoraLayer, stream: number, x: Value): Value {
   const { ctx, plan, options, value, subtracted } = scope
   const { loraDropout, useDora, loraBias, initLoraWeights } = plan.config
-  const seed = loraDropout > 0 ? (options.dropoutSeed ?? null) : null
-  const dropped = seed === null ? x : dropout(x, seed, { p: loraDropout, stream })
+  const dropped = loraDropout > 0 ? dropParts(x, options.dropoutSeeds ?? [], { p: loraDropout, stream }) : x
   const pair: Pair = { a: typed(value(layer, 'lora_A.weight'), x), b: typed(value(layer, 'lora_B.weight'), x) }
   const base = ctx.linear(layer.module, x)
   if (useDora) return doraLinear(scope, layer, pair, { x, dropped, base })
@@ -132,6 +136,14 @@ function adaptedLinear(scope: Scope, layer: LoraLayer, stream: number, x: Value)
   // What the initialisation took off the base belongs to the base, which sees x as it is.
   const began = { a: typed(subtracted(layer, 'lora_A.weight'), x), b: typed(subtracted(layer, 'lora_B.weight'), x) }
   return add(sub(base, lowRank(x, began, layer.scaling)), update)
+}
+
+function dropParts(x: Value, seeds: readonly Value[], site: { readonly p: number; readonly stream: number }): Value {
+  if (seeds.length === 0) return x
+  if (seeds.length === 1) return dropout(x, seeds[0], site)
+  const size = x.shape[0] / seeds.length
+  const parts = seeds.map((seed, i) => dropout(slice(x, { axis: 0, start: i * size, end: (i + 1) * size }), seed, site))
+  return concat(parts, 0)
 }
 
 /** `scaling * B A x`. */

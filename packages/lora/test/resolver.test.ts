@@ -50,9 +50,10 @@ async function run(options: LoraOptions, seed?: Int32Array): Promise<{ y: Float3
   const adapter = plan({ targetModules: ['q_proj'], ...options })
   const g = new Graph()
   const x = g.input('x', f32(ROWS, IN))
-  const dropoutSeed = seed === undefined ? null : g.input('seed', i32(2))
-  g.output('y', withLora(plainContext(g), adapter, { dropoutSeed }).linear('a.q_proj', x))
-  g.output('dropped', dropoutSeed === null ? x : dropout(x, dropoutSeed, { p: adapter.config.loraDropout, stream: 0 }))
+  const seedInput = seed === undefined ? null : g.input('seed', i32(2))
+  const dropoutSeeds = seedInput === null ? [] : [seedInput]
+  g.output('y', withLora(plainContext(g), adapter, { dropoutSeeds }).linear('a.q_proj', x))
+  g.output('dropped', seedInput === null ? x : dropout(x, seedInput, { p: adapter.config.loraDropout, stream: 0 }))
   const session = await referenceBackend().createSession()
   await session.bind('a.q_proj.weight', { type: f32(OUT, IN), data: data.weight })
   await session.bind('a.q_proj.bias', { type: f32(OUT), data: data.bias })
@@ -174,7 +175,7 @@ describe('a forward pass with an adapter', () => {
     const g = new Graph()
     const parameter = (name: string): Value => g.constant(name, nf4([64, 64]))
     const base = { graph: g, parameter, linear: (name: string, x: Value) => linear(x, parameter(`${name}.weight`)) }
-    const ctx = withLora(base, adapter, { dropoutSeed: g.input('seed', i32(2)) })
+    const ctx = withLora(base, adapter, { dropoutSeeds: [g.input('seed', i32(2))] })
     const y = ctx.linear('a.v_proj', ctx.linear('a.q_proj', g.input('x', bf16(2, 64))))
     expect(y.type).toEqual(bf16(2, 64))
     const gradients = grad(sum(y), [...ctx.trainable.values()])

@@ -1,4 +1,13 @@
-export type { AccumulateResult, DeviceState, EvaluateResult, StateTensor, TrainStep, UpdateRequest } from './step.js'
+export type {
+  AccumulateAt,
+  AccumulateResult,
+  DeviceState,
+  EvaluateResult,
+  Merging,
+  StateTensor,
+  TrainStep,
+  UpdateRequest,
+} from './step.js'
 export { statePrefix } from './step.js'
 export type { TrainerErrorCode } from './errors.js'
 export { TrainerError } from './errors.js'

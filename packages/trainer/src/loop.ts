@@ -3,6 +3,7 @@ import type { WorkKind } from './budget.js'
 import { TrainerError } from './errors.js'
 import { evaluateBatch } from './evaluation.js'
 import type { TrainingOptions } from './options.js'
+import { followGradients, lossScaleOf } from './loss-scale.js'
 import { recordStep } from './records.js'
 import type { Run } from './run.js'
 import { emitProgress, epochOf, isLastStep, timed } from './run.js'
@@ -10,8 +11,10 @@ import { learningRateAt } from './schedule.js'
 import { isStopError } from './signals.js'
 import type { LoopState, SkipReason } from './state.js'
 import { addSums, emptyEvaluation, emptyWindow } from './state.js'
+import type { AccumulateResult } from './step.js'
 import { statePrefix, zerosUnder } from './step.js'
 import { followLoss } from './watchdog.js'
+import { accumulate, nextMicroBatches } from './window.js'
 
 export type LoopEnd = 'finished' | 'stopped' | 'diverged'
 
@@ -43,7 +46,7 @@ export async function runLoop<B>(run: Run<B>): Promise<LoopEnd> {
 }
 
 async function doNextWork<B>(run: Run<B>): Promise<void> {
-  if (run.state.phase !== 'evaluate') await trainMicroBatch(run)
+  if (run.state.phase !== 'evaluate') await trainMicroBatches(run)
   else if (await evaluateBatch(run)) settle(run)
 }
 
@@ -67,10 +70,9 @@ const formatSeconds = (seconds: number): string =>
   seconds >= 60 ? `${(seconds / 60).toFixed(1)} min` : `${seconds.toFixed(1)} s`
 
 function nextWork<B>(run: Run<B>): WorkKind[] {
-  if (run.state.phase === 'evaluate') return ['evaluate']
-  return endsWindow(run, run.state.window.microBatches + 1, run.state.position + 1)
-    ? ['microStep', 'update']
-    : ['microStep']
+  const { phase, merge, window, position } = run.state
+  if (phase === 'evaluate') return ['evaluate']
+  return merge.on || endsWindow(run, window.microBatches + 1, position + 1) ? ['microStep', 'update'] : ['microStep']
 }
 
 /** Whether the window is full, or the epoch over: the last window of an epoch takes what is left. */
@@ -78,17 +80,19 @@ function endsWindow<B>(run: Run<B>, microBatches: number, position: number): boo
   return microBatches === run.options.gradientAccumulationSteps || position === run.train.length
 }
 
-async function trainMicroBatch<B>(run: Run<B>): Promise<void> {
-  const { state, train, step } = run
-  const batch = await train.get(state.epoch, state.position)
-  const at = { microStep: state.microSteps }
-  const result = await timed(run, 'microStep', () => step.accumulate(batch, at))
-  const inputTokens = train.inputTokens(batch)
+/** Trains the next micro-batch of the window, or all those of its shape as one. */
+async function trainMicroBatches<B>(run: Run<B>): Promise<void> {
+  const { state, train } = run
+  const next = await nextMicroBatches(run)
+  const result = await timed(run, 'microStep', () => accumulate(run, next))
+  // Too large for the memory: the next group is smaller.
+  if (result === null) return
+  const inputTokens = next.batches.reduce((sum, batch) => sum + train.inputTokens(batch), 0)
   run.speed.addTokens(inputTokens)
   state.totals.inputTokens += inputTokens
-  addToWindow(state, result)
-  state.position++
-  state.microSteps++
+  addToWindow(state, result, next.batches.length)
+  state.position += next.batches.length
+  state.microSteps += next.batches.length
   if (!endsWindow(run, state.window.microBatches, state.position)) {
     emitProgress(run)
     return
@@ -96,12 +100,9 @@ async function trainMicroBatch<B>(run: Run<B>): Promise<void> {
   await finishStep(run)
 }
 
-function addToWindow(
-  state: LoopState,
-  result: { lossSum: number; tokens: number; metrics?: Readonly<Record<string, number>> },
-): void {
+function addToWindow(state: LoopState, result: AccumulateResult, microBatches: number): void {
   const { window } = state
-  window.microBatches++
+  window.microBatches += microBatches
   window.tokens += result.tokens
   if (!Number.isFinite(result.lossSum)) {
     window.finite = false
@@ -113,7 +114,8 @@ function addToWindow(
 
 async function finishStep<B>(run: Run<B>): Promise<void> {
   const { state, options } = run
-  const learningRate = learningRateAt(run.schedule, state.step)
+  // As in the Hugging Face Trainer, a step that float16 overflowed in counts as a step, but not for the schedule.
+  const learningRate = learningRateAt(run.schedule, state.step - (state.lossScale?.overflows ?? 0))
   const { gradNorm, skipped } = await updateWeights(run, learningRate)
   state.step++
   run.speed.addStep()
@@ -139,12 +141,16 @@ async function updateWeights<B>(
   const { tokens, finite } = state.window
   if (!finite) {
     await step.writeState(zerosUnder(await step.readState(), statePrefix.gradient))
+    followGradients(state, false)
     return { gradNorm: null, skipped: 'loss is not finite' }
   }
   if (tokens === 0) return { gradNorm: null, skipped: 'no trained tokens' }
-  const request = { learningRate, step: state.updates + 1, tokens }
+  const request = { learningRate, step: state.updates + 1, tokens, lossScale: lossScaleOf(run) }
   const { gradNorm } = await timed(run, 'update', () => step.update(request))
-  if (!Number.isFinite(gradNorm)) return { gradNorm: null, skipped: 'gradient is not finite' }
+  const isFinite = Number.isFinite(gradNorm)
+  const mayBeScale = state.lossScale !== null && state.lossScale.scale > 1
+  followGradients(state, isFinite)
+  if (!isFinite) return { gradNorm: null, skipped: mayBeScale ? 'float16 overflow' : 'gradient is not finite' }
   state.updates++
   return { gradNorm, skipped: null }
 }
@@ -175,6 +181,11 @@ function countStep<B>(run: Run<B>): boolean {
 
 function countSkip<B>(run: Run<B>, reason: SkipReason): void {
   run.state.totals.skippedSteps++
+  if (reason === 'float16 overflow') {
+    // How the scale is found, and no trouble unless it finds no end.
+    warnAt(run, `skipped, ${reason}: the loss scale is now ${run.state.lossScale?.scale}`)
+    return
+  }
   if (reason !== 'no trained tokens') run.state.skippedInARow++
   warnAt(run, `skipped, ${reason} (${run.state.totals.skippedSteps} skipped so far)`)
 }

@@ -21,6 +21,11 @@ const shape = {
   perDeviceEvalBatchSize: count.default(1),
   /** Micro-batches per optimizer step. */
   gradientAccumulationSteps: count.default(4),
+  /**
+   * Runs micro-batches of one window that have the same shape as one batch, as far as the memory goes: the same loss and
+   * gradients but for rounding, and much faster where a small batch leaves the device idle. `auto`: on GPUs.
+   */
+  mergeMicroBatches: z.union([z.literal('auto'), z.boolean()]).default('auto'),
   numTrainEpochs: z.number().positive().default(3),
   /** Optimizer steps of the run; -1 lets `numTrainEpochs` decide. */
   maxSteps: z.union([z.literal(-1), count]).default(-1),
@@ -48,7 +53,17 @@ const shape = {
   dpoBeta: z.number().positive().default(0.1),
   dpoLossType: z.enum(preferenceLossTypes).default('sigmoid'),
   dpoLabelSmoothing: z.number().min(0).lt(0.5).default(0),
+  /**
+   * What the step computes in; weights and moments of the adapter are float32. `float16` scales the loss so that small
+   * gradients survive, and halves the scale where large ones overflow.
+   */
   precision: z.enum(['float32', 'bfloat16', 'float16']).default('float32'),
+  /** The first loss scale of float16, a power of two (PyTorch's GradScaler begins with 65536). */
+  initialLossScale: z
+    .number()
+    .positive()
+    .refine((scale) => Number.isInteger(Math.log2(scale)), 'must be a power of two')
+    .default(65_536),
 
   loggingSteps: count.default(1),
   saveStrategy: z.enum(strategies).default('steps'),
@@ -154,10 +169,14 @@ export const recipeOptionNames = [
   'dpoLossType',
   'dpoLabelSmoothing',
   'precision',
+  'initialLossScale',
+  'mergeMicroBatches',
 ] as const satisfies readonly (keyof TrainingOptions)[]
 
 export type Recipe = Readonly<Record<(typeof recipeOptionNames)[number], string | number | null>>
 
 export function recipeOf(options: TrainingOptions): Recipe {
-  return Object.fromEntries(recipeOptionNames.map((name) => [name, options[name]])) as Recipe
+  const plain = (value: string | number | boolean | null): string | number | null =>
+    typeof value === 'boolean' ? String(value) : value
+  return Object.fromEntries(recipeOptionNames.map((name) => [name, plain(options[name])])) as Recipe
 }

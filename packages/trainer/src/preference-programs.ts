@@ -1,7 +1,7 @@
 import type { Program, Value } from '@mirastral/engine'
 import { add, exp, f32, full, Graph, log, maximum, mul, neg, reshape, scale, slice, sub, sum } from '@mirastral/engine'
 import type { PreferenceOptions } from './preference.js'
-import type { Bucket, ForwardOptions, TrainableModel } from './programs.js'
+import type { BackwardOptions, Bucket, ForwardOptions, TrainableModel } from './programs.js'
 import { accumulateGradients, tokenLosses } from './programs.js'
 
 /** Emits the log-probability of each row's answer: f32[batch], the sum over its trained tokens. */
@@ -18,25 +18,41 @@ export function logProbProgram(model: TrainableModel, bucket: Bucket, options: F
 }
 
 /**
- * Forward and backward of pairs whose chosen answers are the first half of the rows: outputs `logProbs` of every row, and adds
+ * Forward and backward of pairs, in each part of the rows (each micro-batch) the chosen answers first: outputs `logProbs` of every row, and adds
  * the gradient of the sum of the pairs' losses to the accumulators. Inputs beside the batch: `reference` f32[rows], the
  * log-probabilities without the adapter, and for `ipo` `inverseTokens` f32[rows].
  */
 export function preferenceProgram(
   model: TrainableModel,
   bucket: Bucket,
-  options: ForwardOptions & PreferenceOptions & { readonly checkpoint: boolean },
+  options: ForwardOptions & PreferenceOptions & BackwardOptions,
 ): Program {
   const g = new Graph(`prefer ${bucket.batchSize}x${bucket.sequenceLength}`)
   const logProbs = answerLogProbs(g, model, bucket, options)
-  const losses = pairLosses(sub(logProbs, g.input('reference', f32(bucket.batchSize))), options)
-  accumulateGradients(g, model, sum(losses), options.checkpoint)
+  const ratios = sub(logProbs, g.input('reference', f32(bucket.batchSize)))
+  const inverseTokens = options.lossType === 'ipo' ? g.input('inverseTokens', ratios.type) : null
+  const { batchSize, parts = 1 } = bucket
+  const size = batchSize / parts
+  const losses = Array.from({ length: parts }, (_, part) => {
+    const own = (x: Value): Value => slice(x, { axis: 0, start: part * size, end: (part + 1) * size })
+    return sum(pairLosses(own(ratios), inverseTokens && own(inverseTokens), options))
+  })
+  accumulateGradients(
+    g,
+    model,
+    losses.reduce((a, b) => add(a, b)),
+    options,
+  )
   g.output('logProbs', logProbs)
   return g.build()
 }
 
 /** The formulas of `preferenceLoss` on f32[rows] of log-ratios: f32[pairs]. */
-function pairLosses(ratios: Value, { lossType, beta, labelSmoothing }: PreferenceOptions): Value {
+function pairLosses(
+  ratios: Value,
+  inverseTokens: Value | null,
+  { lossType, beta, labelSmoothing }: PreferenceOptions,
+): Value {
   switch (lossType) {
     case 'sigmoid':
       return softplus(neg(marginOf(ratios, beta)))
@@ -51,7 +67,7 @@ function pairLosses(ratios: Value, { lossType, beta, labelSmoothing }: Preferenc
       return scale(sub(right, flipped), 1 / (1 - 2 * labelSmoothing))
     }
     case 'ipo': {
-      const means = mul(ratios, ratios.graph.input('inverseTokens', ratios.type))
+      const means = inverseTokens ? mul(ratios, inverseTokens) : ratios
       const error = scale(marginOf(means, 1), 1, -1 / (2 * beta))
       return mul(error, error)
     }

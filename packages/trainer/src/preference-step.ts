@@ -8,9 +8,19 @@ import { logProbProgram, preferenceProgram } from './preference-programs.js'
 import type { PairLogProbs, PreferenceOptions } from './preference.js'
 import { preferenceLoss, preferenceMetrics } from './preference.js'
 import type { Bucket, ForwardOptions, TrainableModel } from './programs.js'
-import type { AccumulateResult, DeviceState, EvaluateResult, TrainStep, UpdateRequest } from './step.js'
+import { joined, mergeBatches, mergingOf, shapeOf } from './merge-batches.js'
+import { addSums } from './state.js'
+import type {
+  AccumulateAt,
+  AccumulateResult,
+  DeviceState,
+  EvaluateResult,
+  Merging,
+  TrainStep,
+  UpdateRequest,
+} from './step.js'
 import type { TrainStepRequest } from './train-step.js'
-import { createTrainStepOn, inputsOf } from './train-step.js'
+import { backwardOptions, createTrainStepOn, dropoutSeeds, inputsOf, scaleInput } from './train-step.js'
 
 export interface PreferenceStepRequest extends TrainStepRequest {
   /** Default: `dpoLossType`, `dpoBeta` and `dpoLabelSmoothing` of the training options. */
@@ -32,6 +42,7 @@ export async function createPreferenceStep(request: PreferenceStepRequest): Prom
 /** The optimizer and the state are those of the ordinary step, whose session this one shares. */
 class EnginePreferenceStep implements PreferenceStep {
   readonly counts = 'pairs'
+  readonly merging: Merging<PreferenceBatch>
   private readonly preference: PreferenceOptions
   private readonly adapted: TrainableModel
   private readonly base: TrainableModel
@@ -43,33 +54,54 @@ class EnginePreferenceStep implements PreferenceStep {
     private readonly optimizer: TrainStep<Batch>,
     private readonly request: PreferenceStepRequest,
   ) {
+    this.merging = {
+      ...mergingOf(request),
+      key: ({ rows }) => shapeOf(rows),
+      tokens: ({ rows }) => rows.batchSize * rows.sequenceLength,
+      accumulate: (batches, at) => this.accumulateAll(batches, at),
+    }
     const { architecture, config, weights } = request.model
     const { plan } = request.adapter
     this.preference = request.preference ?? preferenceOf(request.options)
     this.adapted = {
       architecture,
       config,
-      context: (graph, dropoutSeed) => withLora(forwardContext(graph, weights.types), plan, { dropoutSeed }),
+      context: (graph, dropoutSeeds) => withLora(forwardContext(graph, weights.types), plan, { dropoutSeeds }),
       trained: adapterTensors(plan),
     }
     this.base = { architecture, config, context: (graph) => forwardContext(graph, weights.types), trained: new Map() }
   }
 
-  async accumulate(batch: PreferenceBatch, at: { readonly microStep: number }): Promise<AccumulateResult> {
-    const { preference } = this
-    const { options, checkpointing } = this.request
-    const forward = this.forwardOptions(batch.rows)
-    const executable = await this.compiled('prefer', batch.rows, (bucket) =>
-      preferenceProgram(this.adapted, bucket, { ...forward, ...preference, checkpoint: checkpointing === 'full' }),
+  accumulate(batch: PreferenceBatch, at: AccumulateAt): Promise<AccumulateResult> {
+    return this.accumulateAll([batch], [at])
+  }
+
+  private async accumulateAll(
+    batches: readonly PreferenceBatch[],
+    at: readonly AccumulateAt[],
+  ): Promise<AccumulateResult> {
+    const { preference, request } = this
+    const rows = mergeBatches(batches.map((batch) => batch.rows))
+    const forward = this.forwardOptions(rows)
+    const kind = `prefer ${batches.length}`
+    const executable = await this.compiled(kind, { ...rows, parts: batches.length }, (bucket) =>
+      preferenceProgram(this.adapted, bucket, { ...forward, ...preference, ...backwardOptions(request) }),
     )
     const { logProbs } = await executable.run({
-      ...inputsOf(batch.rows),
-      reference: batch.reference,
-      ...(preference.lossType === 'ipo' && { inverseTokens: answerLengths(batch.rows).map((n) => 1 / Math.max(1, n)) }),
-      ...(forward.dropout && { seed: Int32Array.of(options.seed, at.microStep) }),
+      ...inputsOf(rows),
+      reference: joined(batches.map((batch) => batch.reference)),
+      ...(preference.lossType === 'ipo' && { inverseTokens: answerLengths(rows).map((n) => 1 / Math.max(1, n)) }),
+      ...scaleInput(request, at[0]),
+      ...(forward.dropout ? dropoutSeeds(request, at) : {}),
     })
-    const { correct: _, ...result } = this.judge(batch, logProbs as Float32Array)
-    return result
+    const size = rows.batchSize / batches.length
+    const results = batches.map((batch, i) =>
+      this.judge(batch, (logProbs as Float32Array).subarray(i * size, (i + 1) * size)),
+    )
+    const metrics: Record<string, number> = {}
+    for (const result of results) addSums(metrics, result.metrics)
+    const total = (of: 'lossSum' | 'tokens'): number => results.reduce((sum, result) => sum + result[of], 0)
+    return { lossSum: total('lossSum'), tokens: total('tokens'), metrics }
   }
 
   async evaluate(batch: PreferenceBatch): Promise<EvaluateResult> {
@@ -116,7 +148,7 @@ class EnginePreferenceStep implements PreferenceStep {
 
   private async compiled(
     kind: string,
-    rows: Batch,
+    rows: Bucket,
     build: (bucket: Bucket) => ReturnType<typeof logProbProgram>,
   ): Promise<Executable> {
     const key = `${kind} ${rows.batchSize}x${rows.sequenceLength}`

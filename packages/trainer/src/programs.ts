@@ -8,6 +8,7 @@ import {
   Graph,
   i32,
   linearCrossEntropy,
+  mul,
   reshape,
   scale,
   sizeOf,
@@ -22,8 +23,8 @@ import { statePrefix } from './step.js'
 export interface TrainableModel {
   readonly architecture: Architecture
   readonly config: ModelConfig
-  /** The forward context of the adapted model; `dropoutSeed` (i32[2]) is null outside training. */
-  context(graph: Graph, dropoutSeed: Value | null): ForwardContext
+  /** The forward context of the adapted model; `dropoutSeeds` (i32[2] each) are one for each micro-batch, none outside training. */
+  context(graph: Graph, dropoutSeeds: readonly Value[]): ForwardContext
   /** Shapes of the trained tensors by PEFT key, in the order of the forward pass. */
   readonly trained: ReadonlyMap<string, readonly number[]>
 }
@@ -32,7 +33,12 @@ export interface TrainableModel {
 export interface Bucket {
   readonly batchSize: number
   readonly sequenceLength: number
+  /** Micro-batches of which the rows are made up, in equal parts one after the other; default 1. */
+  readonly parts?: number
 }
+
+/** The name of the input with the dropout seed of a micro-batch. */
+export const seedName = (part: number): string => `seed${part}`
 
 export interface ForwardOptions {
   /** Rows of the rotary tables. */
@@ -53,8 +59,8 @@ export interface TokenLosses {
 export function tokenLosses(g: Graph, model: TrainableModel, bucket: Bucket, options: ForwardOptions): TokenLosses {
   const { batchSize, sequenceLength } = bucket
   const tokens = i32(batchSize, sequenceLength)
-  const seed = options.dropout ? g.input('seed', i32(2)) : null
-  const ctx = model.context(g, seed)
+  const parts = Array.from({ length: bucket.parts ?? 1 }, (_, part) => part)
+  const ctx = model.context(g, options.dropout ? parts.map((part) => g.input(seedName(part), i32(2))) : [])
   const { hiddenSize } = model.config
   const hidden = model.architecture.forward(ctx, model.config, {
     ids: g.input('inputIds', tokens),
@@ -77,25 +83,38 @@ const stateOf = (g: Graph, prefix: string, key: string, shape: readonly number[]
 
 /**
  * Forward and backward of one micro-batch: outputs `lossSum` (the sum over its trained tokens), and adds the gradient of
- * that sum to the accumulators. The division by the number of tokens comes with the update, over all micro-batches.
+ * that sum, times the input `lossScale` where losses are scaled, to the accumulators. The division by the number of tokens
+ * (and by the scale) comes with the update, over all micro-batches.
  */
 export function microStepProgram(
   model: TrainableModel,
   bucket: Bucket,
-  options: ForwardOptions & { readonly checkpoint: boolean },
+  options: ForwardOptions & BackwardOptions,
 ): Program {
   const g = new Graph(`train ${bucket.batchSize}x${bucket.sequenceLength}`)
   const lossSum = sum(tokenLosses(g, model, bucket, options).loss)
-  accumulateGradients(g, model, lossSum, options.checkpoint)
+  accumulateGradients(g, model, lossSum, options)
   g.output('lossSum', lossSum)
   return g.build()
 }
 
-/** Adds the gradient of a scalar by every trained tensor to the tensor's accumulator. */
-export function accumulateGradients(g: Graph, model: TrainableModel, lossSum: Value, checkpoint: boolean): void {
+export interface BackwardOptions {
+  readonly checkpoint: boolean
+  /** For float16: whether the loss is multiplied by an input before the backward pass. */
+  readonly scaled: boolean
+}
+
+/** Adds the gradient of a scalar (times the input `lossScale`) by every trained tensor to the tensor's accumulator. */
+export function accumulateGradients(
+  g: Graph,
+  model: TrainableModel,
+  lossSum: Value,
+  { checkpoint, scaled }: BackwardOptions,
+): void {
   const trained = [...model.trained]
+  const loss = scaled ? mul(lossSum, g.input('lossScale', f32())) : lossSum
   const parameters = trained.map(([key, shape]) => stateOf(g, statePrefix.adapter, key, shape))
-  const gradients = grad(lossSum, parameters, { checkpoint })
+  const gradients = grad(loss, parameters, { checkpoint })
   trained.forEach(([key, shape], i) => {
     const accumulator = stateOf(g, statePrefix.gradient, key, shape)
     g.update(accumulator, add(accumulator, gradients[i]))

@@ -8,6 +8,7 @@ import type { StopSource } from './signals.js'
 import type { SpeedMeter } from './speed.js'
 import type { LoopState } from './state.js'
 import type { TrainStep } from './step.js'
+import type { WindowCache } from './window.js'
 
 /** A run in progress: everything that its loop works on and with. */
 export interface Run<B> {
@@ -26,6 +27,7 @@ export interface Run<B> {
   readonly speed: SpeedMeter
   /** Writes a checkpoint of the state as it is. */
   readonly save: () => Promise<void>
+  windowCache: WindowCache<B> | null
 }
 
 /** Runs a piece of work and remembers how long it took, for the budget and the speed. */
@@ -60,7 +62,7 @@ export function emitProgress<B>(run: Run<B>): void {
 }
 
 /** Micro-batches of the current window: fewer in the last one of an epoch. */
-function windowSize<B>(run: Run<B>): number {
+export function windowSize<B>(run: Run<B>): number {
   const { position, window } = run.state
   const begin = position - window.microBatches
   return Math.min(run.options.gradientAccumulationSteps, run.train.length - begin)

@@ -55,7 +55,7 @@ export async function runSegment<B>(input: SegmentInput<B>): Promise<SegmentEnd>
   const { plan, step, events, logs } = input
   const { train, options } = input
   const totalSteps = countSteps({ ...options, microBatchesPerEpoch: train.length })
-  const state = startingState(plan)
+  const state = startingState(input)
   checkLength(plan, train.length)
   await restore(plan, step, logs, input)
 
@@ -70,6 +70,7 @@ export async function runSegment<B>(input: SegmentInput<B>): Promise<SegmentEnd>
     state,
     logHistory,
     speed: new SpeedMeter(),
+    windowCache: null,
     save: async () => {
       checkpoint = await save(input, run)
       savedState = JSON.stringify(state)
@@ -90,11 +91,18 @@ export async function runSegment<B>(input: SegmentInput<B>): Promise<SegmentEnd>
   return { end, state, totalSteps, epoch: epochOf(run), checkpoint }
 }
 
-function startingState(plan: Plan): LoopState {
+function startingState<B>({ plan, options, step: { merging } }: SegmentInput<B>): LoopState {
   if (plan.kind === 'resume') return structuredClone(plan.checkpoint.saved.state)
-  if (plan.kind !== 'incremental') return initialState(1, 0)
+  const { mergeMicroBatches, precision, initialLossScale } = options
+  if (mergeMicroBatches === true && !merging) {
+    const message = 'mergeMicroBatches: this training step takes one micro-batch at a time; leave it out'
+    throw new TrainerError('MIRASTRAL_TRAINER_OPTIONS', message)
+  }
+  const merge = mergeMicroBatches === 'auto' ? merging?.preferred === true : mergeMicroBatches
+  const o = { merge, lossScale: precision === 'float16' ? initialLossScale : null }
+  if (plan.kind !== 'incremental') return initialState(1, 0, o)
   const { run, startStep, step } = plan.checkpoint.saved.state
-  return initialState(run + 1, startStep + step)
+  return initialState(run + 1, startStep + step, o)
 }
 
 function checkLength(plan: Plan, microBatches: number): void {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { initialLossScale } from './loss-scale.js'
 import { initialSpikeState } from './watchdog.js'
 
 const integer = z.number().int().nonnegative()
@@ -57,6 +58,10 @@ export const loopStateSchema = z.strictObject({
     skippedSteps: integer,
   }),
   skippedInARow: integer,
+  /** Loss scaling of float16; null for the precisions that need none. */
+  lossScale: z.strictObject({ scale: z.number().positive(), goodSteps: integer, overflows: integer }).nullable(),
+  /** Whether micro-batches are merged, and the tokens that a merged batch must stay below; null until one was too large. */
+  merge: z.strictObject({ on: z.boolean(), belowTokens: integer.nullable() }),
   spike: z.strictObject({ count: integer, mean: z.number(), deviation: z.number() }),
   evaluation: evaluationProgressSchema,
   /** Step of the last evaluation that was finished, -1 before the first. */
@@ -87,7 +92,11 @@ export const emptyEvaluation = (): LoopState['evaluation'] => ({
   metrics: {},
 })
 
-export function initialState(run: number, startStep: number): LoopState {
+export function initialState(
+  run: number,
+  startStep: number,
+  o: { readonly lossScale: number | null; readonly merge: boolean },
+): LoopState {
   return {
     run,
     startStep,
@@ -101,6 +110,8 @@ export function initialState(run: number, startStep: number): LoopState {
     sinceLog: emptySinceLog(),
     totals: { trainedTokens: 0, inputTokens: 0, lossSum: 0, finiteSteps: 0, skippedSteps: 0 },
     skippedInARow: 0,
+    lossScale: o.lossScale === null ? null : initialLossScale(o.lossScale),
+    merge: { on: o.merge, belowTokens: null },
     spike: initialSpikeState,
     evaluation: emptyEvaluation(),
     evaluatedAt: -1,
@@ -111,7 +122,7 @@ export function initialState(run: number, startStep: number): LoopState {
   }
 }
 
-export type SkipReason = 'loss is not finite' | 'gradient is not finite' | 'no trained tokens'
+export type SkipReason = 'loss is not finite' | 'gradient is not finite' | 'no trained tokens' | 'float16 overflow'
 
 /** A line of `train.jsonl`. */
 export interface StepRecord {

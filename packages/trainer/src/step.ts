@@ -28,6 +28,30 @@ export interface AccumulateResult {
   readonly metrics?: Readonly<Record<string, number>>
 }
 
+export interface AccumulateAt {
+  /** Counts the micro-batches of the run from 0. */
+  readonly microStep: number
+  /** What the loss is multiplied by before the backward pass (float16), a power of two; default 1. Reported losses are unscaled. */
+  readonly lossScale?: number
+}
+
+/** How a step runs several micro-batches of one window as one batch. */
+export interface Merging<B> {
+  /** Whether that is the faster way here, which `mergeMicroBatches: 'auto'` follows. */
+  readonly preferred: boolean
+  /** Micro-batches can be merged where this is equal: those of one shape. */
+  key(batch: B): string
+  /** Tokens of a batch with its padding: what its memory grows with. */
+  tokens(batch: B): number
+  /**
+   * The same as `accumulate` of one after the other, but for rounding: equal sums, equal gradients; what dropout and NEFTune
+   * draw for a micro-batch depends on its own number, not on what it is merged with.
+   */
+  accumulate(batches: readonly B[], at: readonly AccumulateAt[]): Promise<AccumulateResult>
+  /** Whether an error says that the device's memory is too small for so large a batch. Nothing has changed then. */
+  isOutOfMemory(error: unknown): boolean
+}
+
 export interface EvaluateResult extends AccumulateResult {
   /** How many of the tokens (pairs) the model ranks first. */
   readonly correct: number
@@ -39,6 +63,8 @@ export interface UpdateRequest {
   readonly step: number
   /** Trained tokens (pairs) of the accumulated batches: gradients are divided by it before clipping. */
   readonly tokens: number
+  /** What the losses of the accumulated batches were multiplied by; gradients are divided by it too. Default 1. */
+  readonly lossScale?: number
 }
 
 /**
@@ -52,7 +78,9 @@ export interface TrainStep<B> {
    * Forward and backward; adds the gradients of the loss sum to the accumulators. `microStep` counts the micro-batches of
    * the run from 0 and is the only source of randomness (dropout, NEFTune), so that a resumed run draws the same.
    */
-  accumulate(batch: B, at: { readonly microStep: number }): Promise<AccumulateResult>
+  accumulate(batch: B, at: AccumulateAt): Promise<AccumulateResult>
+  /** Not there where micro-batches can only be run one at a time. */
+  readonly merging?: Merging<B>
   /**
    * Divides the accumulated gradients by `tokens`, clips their global norm, applies AdamW and sets the accumulators to zero.
    * Returns the norm before clipping. If that is not finite, weights and moments stay as they are (the accumulators are

@@ -8,9 +8,10 @@ import { bindConstants, forwardContext } from '@mirastral/models'
 import { TrainerError } from './errors.js'
 import { uniformNoise } from './noise.js'
 import type { TrainingOptions } from './options.js'
-import { evaluationProgram, gradientSquaresProgram, microStepProgram, updatePrograms } from './programs.js'
-import type { ForwardOptions, TrainableModel } from './programs.js'
-import type { DeviceState, TrainStep } from './step.js'
+import type { BackwardOptions, ForwardOptions, TrainableModel } from './programs.js'
+import { evaluationProgram, gradientSquaresProgram, microStepProgram, seedName, updatePrograms } from './programs.js'
+import { joined, mergeBatches, mergingOf, shapeOf } from './merge-batches.js'
+import type { AccumulateAt, AccumulateResult, DeviceState, Merging, TrainStep, UpdateRequest } from './step.js'
 import { statePrefix } from './step.js'
 
 export interface TrainStepRequest {
@@ -36,6 +37,7 @@ export async function createTrainStepOn(session: Session, request: TrainStepRequ
 
 /** Programs are compiled once per shape of batch; all of them share the session's weights and states. */
 class EngineTrainStep implements TrainStep<Batch> {
+  readonly merging: Merging<Batch>
   private readonly model: TrainableModel
   private readonly micro = new Map<string, Executable>()
   private readonly evaluation = new Map<string, Executable>()
@@ -46,12 +48,18 @@ class EngineTrainStep implements TrainStep<Batch> {
     private readonly session: Session,
     private readonly request: TrainStepRequest,
   ) {
+    this.merging = {
+      ...mergingOf(request),
+      key: shapeOf,
+      tokens: ({ batchSize, sequenceLength }) => batchSize * sequenceLength,
+      accumulate: (batches, at) => this.accumulateAll(batches, at),
+    }
     const { architecture, config, weights } = request.model
     const { plan } = request.adapter
     this.model = {
       architecture,
       config,
-      context: (graph, dropoutSeed) => withLora(forwardContext(graph, weights.types), plan, { dropoutSeed }),
+      context: (graph, dropoutSeeds) => withLora(forwardContext(graph, weights.types), plan, { dropoutSeeds }),
       trained: adapterTensors(plan),
     }
   }
@@ -83,33 +91,50 @@ class EngineTrainStep implements TrainStep<Batch> {
     }
   }
 
-  private async compiled(cache: Map<string, Executable>, batch: Batch, training: boolean): Promise<Executable> {
-    const key = `${batch.batchSize}x${batch.sequenceLength}`
+  private async compiled(cache: Map<string, Executable>, batch: Batch, parts: number | null): Promise<Executable> {
+    const options = this.forwardOptions(batch)
+    // Only what is drawn tells the parts of a batch apart.
+    const bucket = { ...batch, parts: options.dropout ? (parts ?? 1) : 1 }
+    const key = `${bucket.batchSize}x${bucket.sequenceLength} of ${bucket.parts}`
     const known = cache.get(key)
     if (known) return known
-    const options = this.forwardOptions(batch)
-    const program = training
-      ? microStepProgram(this.model, batch, { ...options, checkpoint: this.request.checkpointing === 'full' })
-      : evaluationProgram(this.model, batch, options)
+    const program =
+      parts === null
+        ? evaluationProgram(this.model, bucket, options)
+        : microStepProgram(this.model, bucket, { ...options, ...backwardOptions(this.request) })
     await bindConstants(this.session, program, this.request.model, this.bound)
     const executable = await this.session.compile(program, { releaseMemory: this.request.checkpointing === 'full' })
     cache.set(key, executable)
     return executable
   }
 
-  async accumulate(batch: Batch, at: { readonly microStep: number }): Promise<{ lossSum: number; tokens: number }> {
-    const executable = await this.compiled(this.micro, batch, true)
-    const { lossSum } = await executable.run({ ...inputsOf(batch), ...this.randomInputs(batch, at.microStep) })
-    return { lossSum: lossSum[0], tokens: batch.trainedTokens }
+  accumulate(batch: Batch, at: AccumulateAt): Promise<AccumulateResult> {
+    return this.accumulateAll([batch], [at])
   }
 
-  /** What dropout and NEFTune draw depends on the seed and the micro-step alone, so that a resumed run draws the same. */
-  private randomInputs(batch: Batch, microStep: number): Record<string, Int32Array | Float32Array> {
-    const { options } = this.request
-    const { dropout, noise } = this.forwardOptions(batch)
+  private async accumulateAll(batches: readonly Batch[], at: readonly AccumulateAt[]): Promise<AccumulateResult> {
+    const whole = mergeBatches(batches)
+    const executable = await this.compiled(this.micro, whole, batches.length)
+    const { lossSum } = await executable.run({
+      ...inputsOf(whole),
+      ...scaleInput(this.request, at[0]),
+      ...this.randomInputs(batches, at),
+    })
+    return { lossSum: lossSum[0], tokens: whole.trainedTokens }
+  }
+
+  /**
+   * What dropout and NEFTune draw for a micro-batch depends on the seed and its number alone: a resumed run draws the same,
+   * and so does one that merges micro-batches.
+   */
+  private randomInputs(
+    batches: readonly Batch[],
+    at: readonly AccumulateAt[],
+  ): Record<string, Int32Array | Float32Array> {
+    const { dropout, noise } = this.forwardOptions(batches[0])
     return {
-      ...(dropout ? { seed: Int32Array.of(options.seed, microStep) } : {}),
-      ...(noise ? { noise: this.neftune(batch, microStep) } : {}),
+      ...(dropout ? dropoutSeeds(this.request, at) : {}),
+      ...(noise ? { noise: joined(batches.map((batch, i) => this.neftune(batch, at[i].microStep))) } : {}),
     }
   }
 
@@ -129,11 +154,12 @@ class EngineTrainStep implements TrainStep<Batch> {
     return noise
   }
 
-  async update(o: { learningRate: number; step: number; tokens: number }): Promise<{ gradNorm: number }> {
+  async update(o: UpdateRequest): Promise<{ gradNorm: number }> {
     const { options } = this.request
     this.optimizer ??= await this.compileOptimizer()
     const { squares } = await this.optimizer.squares.run({})
-    const gradNorm = Math.sqrt(squares[0]) / o.tokens
+    const divisor = o.tokens * (o.lossScale ?? 1)
+    const gradNorm = Math.sqrt(squares[0]) / divisor
     if (!Number.isFinite(gradNorm)) {
       await this.clearGradients()
       return { gradNorm }
@@ -142,7 +168,7 @@ class EngineTrainStep implements TrainStep<Batch> {
       learningRate: Float32Array.of(o.learningRate),
       bias1: Float32Array.of(1 - options.adamBeta1 ** o.step),
       bias2: Float32Array.of(1 - options.adamBeta2 ** o.step),
-      gradScale: Float32Array.of(clipFactor(gradNorm, options.maxGradNorm) / o.tokens),
+      gradScale: Float32Array.of(clipFactor(gradNorm, options.maxGradNorm) / divisor),
     }
     for (const program of this.optimizer.updates) await program.run(scalars)
     return { gradNorm }
@@ -171,7 +197,7 @@ class EngineTrainStep implements TrainStep<Batch> {
   }
 
   async evaluate(batch: Batch): Promise<{ lossSum: number; tokens: number; correct: number }> {
-    const executable = await this.compiled(this.evaluation, batch, false)
+    const executable = await this.compiled(this.evaluation, batch, null)
     const { lossSum, correct } = await executable.run(inputsOf(batch))
     return { lossSum: lossSum[0], tokens: batch.trainedTokens, correct: correct[0] }
   }
@@ -202,6 +228,22 @@ export const inputsOf = ({ inputIds, targets, positions, segmentIds }: Batch) =>
   positions,
   segmentIds,
 })
+
+/** Whether layers are computed again, and the loss is scaled. */
+export const backwardOptions = ({ checkpointing, options }: TrainStepRequest): BackwardOptions => ({
+  checkpoint: checkpointing === 'full',
+  scaled: options.precision === 'float16',
+})
+
+/** The input of a program whose loss is scaled. */
+export const scaleInput = (
+  { options }: TrainStepRequest,
+  { lossScale = 1 }: AccumulateAt,
+): Record<string, Float32Array> => (options.precision === 'float16' ? { lossScale: Float32Array.of(lossScale) } : {})
+
+/** One seed for each micro-batch: that of the run, and its own number. */
+export const dropoutSeeds = ({ options }: TrainStepRequest, at: readonly AccumulateAt[]): Record<string, Int32Array> =>
+  Object.fromEntries(at.map(({ microStep }, part) => [seedName(part), Int32Array.of(options.seed, microStep)]))
 
 /** PyTorch's `clip_grad_norm_`: min(1, maxNorm / (norm + 1e-6)); 0 turns clipping off. */
 const clipFactor = (norm: number, maxNorm: number): number => (maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1)
