@@ -1,21 +1,8 @@
 import { z } from 'zod'
 import { DataError } from './errors.js'
-import { mappingSchema } from './formats/mapping.js'
-import { FORMATS, PAIR_FORMATS } from './formats/registry.js'
+import { pairProblems, readingSchema } from './formats/reading.js'
 import { limitsSchema } from './read/limits.js'
 import { redactionSchema } from './records/redact.js'
-
-const formatNames = FORMATS.map((format) => format.name)
-
-/** How the records of an input are read, where detecting it is not wanted. */
-const readingSchema = z.strictObject({
-  /** The format of every record, instead of detecting each. */
-  format: z.enum(formatNames).optional(),
-  /** The fields of a format of your own. */
-  mapping: mappingSchema.optional(),
-  /** The encoding of text files that are not UTF-8: a label of the WHATWG Encoding standard, such as `latin1`. */
-  encoding: z.string().refine(isEncoding, 'is not a known encoding').optional(),
-})
 
 export const optionsSchema = readingSchema.extend({
   /** Tokens of a row. */
@@ -56,21 +43,10 @@ export function resolveOptions(options: DataOptions): ResolvedDataOptions {
 /** The same for preference pairs, which cannot be split, and of which not every format and mapping tells. */
 export function resolvePairOptions(options: DataOptions): ResolvedDataOptions {
   const resolved = resolveOptions(options)
-  const { truncation, format, mapping } = resolved
-  const wrong: string[] = []
-  if (truncation === 'split') wrong.push('truncation: a preference pair cannot be split; take left, right or drop')
-  if (format !== undefined && !PAIR_FORMATS.some(({ name }) => name === format)) {
-    wrong.push(`format: ${format} has no chosen and rejected answer`)
+  const wrong = pairProblems(resolved)
+  if (resolved.truncation === 'split') {
+    wrong.push('truncation: a preference pair cannot be split; take left, right or drop')
   }
-  if (mapping !== undefined && !('chosen' in mapping)) wrong.push('mapping: must name prompt, chosen and rejected')
   if (wrong.length === 0) return resolved
   throw new DataError('MIRASTRAL_DATA_OPTION', `preference options: ${wrong.join('; ')}`)
-}
-
-function isEncoding(label: string): boolean {
-  try {
-    return new TextDecoder(label).encoding !== ''
-  } catch {
-    return false
-  }
 }

@@ -1,14 +1,14 @@
 import type { Conversation, PreferenceConversation, Source } from './conversation.js'
-import { formatOfMapping, mappingSchema } from './formats/mapping.js'
-import type { Mapping } from './formats/mapping.js'
-import { asRecord, detectFormat, detectPairFormat, formatNamed } from './formats/registry.js'
-import { isPairFormat } from './formats/format.js'
-import type { Format, JsonObject } from './formats/format.js'
+import { asRecord, detectFormat, detectPairFormat } from './formats/registry.js'
+import type { JsonObject } from './formats/format.js'
+import { fixedFormat, fixedPairFormat, readingOf, resolveInputs } from './formats/reading.js'
+import type { DataInput, Reading } from './formats/reading.js'
+import { resolveOptions } from './options.js'
+import type { DataOptions } from './options.js'
 import { DataError } from './errors.js'
 import { FileError } from './read/file-problems.js'
 import { identify, requireUnchanged } from './read/hash-file.js'
 import { listInputFiles } from './read/input-files.js'
-import { DEFAULT_LIMITS } from './read/limits.js'
 import type { Limits } from './read/limits.js'
 import { readRecords } from './read/read-records.js'
 import { isSameAnswer } from './records/fingerprint.js'
@@ -19,54 +19,52 @@ import type { Drop } from './records/processed-chunk.js'
 import { valueOf } from './records/record-processor.js'
 import { RecordError } from './records/rules.js'
 
-export interface ReaderOptions {
-  format?: string
-  mapping?: Mapping
-  encoding?: string
-  limits?: Partial<Limits>
+export interface ReaderOptions extends Pick<DataOptions, 'format' | 'mapping' | 'encoding' | 'limits'> {
   /** Called for a record that is not used. Without it such records are left out. */
   onDrop?: (path: string, drop: Drop) => void
 }
 
 /** Conversations of files and folders without tokenizing them: one at a time, whatever the size of the file. */
 export class ConversationReader {
-  private readonly options: ReaderOptions
+  private readonly onDrop: ReaderOptions['onDrop']
   private readonly limits: Limits
-  private readonly format: Format | undefined
+  private readonly reading: Reading
 
-  /** @throws DataError MIRASTRAL_DATA_OPTION for a format or mapping that does not exist. */
+  /** @throws DataError MIRASTRAL_DATA_OPTION for a format, mapping or encoding that does not exist. */
   constructor(options: ReaderOptions = {}) {
-    this.options = options
-    this.limits = { ...DEFAULT_LIMITS, ...options.limits }
-    this.format = chosenFormat(options)
+    const { onDrop, ...reading } = options
+    this.onDrop = onDrop
+    const { limits, encoding, format, mapping } = resolveOptions(reading)
+    this.limits = limits
+    this.reading = { encoding, format, mapping }
   }
 
   /** @throws DataError MIRASTRAL_DATA_INPUT where an input does not exist, or a file cannot be read to its end. */
-  async *read(inputs: readonly string[]): AsyncGenerator<Conversation> {
-    yield* this.readWith(inputs, (record, source) => this.conversationsOf(record, source))
+  async *read(inputs: readonly DataInput[]): AsyncGenerator<Conversation> {
+    yield* this.readWith(inputs, false, (...record) => this.conversationsOf(...record))
   }
 
   /** Preference pairs instead of conversations. Throws as `read` does. */
-  async *readPreferences(inputs: readonly string[]): AsyncGenerator<PreferenceConversation> {
-    yield* this.readWith(inputs, (record, source) => this.preferencesOf(record, source))
+  async *readPreferences(inputs: readonly DataInput[]): AsyncGenerator<PreferenceConversation> {
+    yield* this.readWith(inputs, true, (...record) => this.preferencesOf(...record))
   }
 
   private async *readWith<T>(
-    inputs: readonly string[],
-    made: (record: JsonObject, source: Source) => T[],
+    inputs: readonly DataInput[],
+    pairs: boolean,
+    made: (record: JsonObject, source: Source, reading: Reading) => T[],
   ): AsyncGenerator<T> {
-    const { files, unreadable } = await listInputFiles(inputs)
+    const { files, unreadable } = await listInputFiles(resolveInputs(inputs, pairs))
     if (unreadable.length > 0) throw readError(unreadable[0].path, new FileError('unreadable', unreadable[0].detail))
-    const { encoding } = this.options
-    const options = { limits: this.limits, ...(encoding === undefined ? {} : { encoding }) }
     for (const file of files) {
+      const reading = readingOf(file.reading, this.reading)
       try {
         const identity = await identify(file.path)
         let record = 0
-        for await (const records of readRecords(file, options)) {
+        for await (const records of readRecords(file, { limits: this.limits, reading })) {
           for (const raw of records) {
             const source = { fileHash: identity.sha256, record: record++ }
-            yield* this.orDropped(file.path, source, () => made(asRecord(valueOf(raw)), source))
+            yield* this.orDropped(file.path, source, () => made(asRecord(valueOf(raw)), source, reading))
           }
         }
         await requireUnchanged(file.path, identity)
@@ -76,15 +74,15 @@ export class ConversationReader {
     }
   }
 
-  private conversationsOf(record: JsonObject, source: Source): Conversation[] {
-    const format = this.format ?? detectFormat(record)?.format
+  private conversationsOf(record: JsonObject, source: Source, reading: Reading): Conversation[] {
+    const format = fixedFormat(reading) ?? detectFormat(record)?.format
     if (format === undefined) throw new RecordError('unknown-format')
     return format.reformat(record).map((draft) => ({ ...normalize(draft, this.normalizing).draft, source }))
   }
 
-  private preferencesOf(record: JsonObject, source: Source): PreferenceConversation[] {
-    const format: Format | undefined = this.format ?? detectPairFormat(record)?.format
-    if (format === undefined || !isPairFormat(format)) throw new RecordError('not-a-pair')
+  private preferencesOf(record: JsonObject, source: Source, reading: Reading): PreferenceConversation[] {
+    const format = fixedPairFormat(reading) ?? detectPairFormat(record)?.format
+    if (format === undefined) throw new RecordError('not-a-pair')
     return format.pairs(record).map((draft) => {
       const pair = normalizePair(draft, this.normalizing).draft
       if (isSameAnswer(pair.chosen, pair.rejected)) throw new RecordError('same-answers')
@@ -102,27 +100,10 @@ export class ConversationReader {
     } catch (error) {
       if (!(error instanceof RecordError)) throw error
       const where = error.where === undefined ? {} : { where: error.where }
-      this.options.onDrop?.(path, { record, rule: error.rule, ...where })
+      this.onDrop?.(path, { record, rule: error.rule, ...where })
       return []
     }
   }
-}
-
-function chosenFormat({ format, mapping }: ReaderOptions): Format | undefined {
-  if (mapping !== undefined) {
-    const parsed = mappingSchema.safeParse(mapping)
-    if (!parsed.success)
-      throw new DataError(
-        'MIRASTRAL_DATA_OPTION',
-        'reader: mapping must name user and assistant, or turns, role and content',
-      )
-    return formatOfMapping(parsed.data)
-  }
-  if (format === undefined) return undefined
-  const named = formatNamed(format)
-  if (named === undefined)
-    throw new DataError('MIRASTRAL_DATA_OPTION', `reader: format must be a known one, got ${format}`)
-  return named
 }
 
 function readError(path: string, error: FileError): DataError {

@@ -167,7 +167,7 @@ describe('preparePreferences', () => {
     const sft = await prepareDataset({ inputs: [path], tokenizer, options: { evalFraction: 0, mapping } })
     expect(trainedText(sft.train.get(0))).toBe('Tell me.')
     await expect(prepare(path, { truncation: 'split', format: 'alpaca' })).rejects.toThrow(
-      /truncation: a preference pair cannot be split.*; format: alpaca has no chosen/,
+      /format: alpaca has no chosen.*; truncation: a preference pair cannot be split/,
     )
     await expect(prepare(path, { mapping: { user: 'q', assistant: 'r' } })).rejects.toMatchObject({ exitCode: 2 })
   })

@@ -10,8 +10,16 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import type { DataOptions, PrepareRequest, PreparedData } from '@mirastral/data'
-import { DataError, Ledger, formatReport, preflight, prepareDataset } from '@mirastral/data'
+import type { DataInput, DataOptions, PrepareRequest, PreparedData } from '@mirastral/data'
+import {
+  ConversationReader,
+  DataError,
+  Ledger,
+  formatReport,
+  preflight,
+  prepareDataset,
+  preparePreferences,
+} from '@mirastral/data'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { fixture, loadTokenizer, temporaryFolder } from './fixtures.js'
@@ -122,6 +130,61 @@ describe('prepareDataset', () => {
   it('reads other encodings where they are named', async () => {
     const path = dataFolder({ 'a.jsonl': Buffer.from(lines({ question: 'Qué?', answer: 'Así.' }), 'latin1') })
     expect(texts(await prepare(path, { encoding: 'windows-1252' }))).toEqual(['Qué? Así.'])
+  })
+
+  it('reads an input in the way that is said for it, and the others in their own', async () => {
+    const path = dataFolder({
+      'a.jsonl': lines(pair('one')),
+      'latin.jsonl': Buffer.from(lines({ question: 'Qué?', answer: 'Así.' }), 'latin1'),
+      'log.json': {
+        log: [
+          { who: 'client', what: 'Hm.' },
+          { who: 'therapist', what: 'Yes?' },
+        ],
+      },
+      'notes.json': [{ role: 'client', content: 'Odd fields.', reply: 'Indeed.' }],
+    })
+    const roles = { client: 'user', therapist: 'assistant' } as const
+    const own: DataInput[] = [
+      path,
+      { path: join(path, 'latin.jsonl'), encoding: 'latin1' },
+      { path: join(path, 'log.json'), mapping: { turns: 'log', role: 'who', content: 'what', roles } },
+      { path: join(path, 'notes.json'), mapping: { user: 'content', assistant: 'reply' } },
+    ]
+    const cacheDir = `${path}-cache`
+    const data = await prepare(path, { duplicates: 'exact' }, { inputs: own, cacheDir })
+    const expected = [
+      'What about number one? It is a fine number, one.',
+      'Qué? Así.',
+      'Hm. Yes?',
+      'Odd fields. Indeed.',
+    ]
+    expect(texts(data)).toEqual(expected)
+    expect(data.report.files.map(({ formats }) => Object.keys(formats)[0])).toEqual([
+      'question-answer',
+      'question-answer',
+      'mapping',
+      'mapping',
+    ])
+    const { manifest } = data
+    expect(texts(await prepare(path, { duplicates: 'exact' }, { inputs: own, cacheDir, manifest }))).toEqual(expected)
+    // Without the readings the cache must not answer, and the run is another one.
+    expect((await prepare(path, { duplicates: 'exact' }, { cacheDir })).report.totals.used).toBe(1)
+    await expect(prepare(path, { duplicates: 'exact' }, { manifest })).rejects.toThrow(/had other data/)
+    const turns: string[] = []
+    for await (const conversation of new ConversationReader().read(own)) turns.push(conversation.turns[0].content)
+    expect(turns).toEqual(['What about number one?', 'Qué?', 'Hm.', 'Odd fields.'])
+  })
+
+  it('names every input that is described wrongly', async () => {
+    const inputs = ['a', { path: 'b', format: 'alpacca' }, { path: '', encoding: 'latin-17' }] as DataInput[]
+    await expect(prepareDataset({ inputs, tokenizer })).rejects.toThrow(
+      /^data: inputs\.1\.format: .*; inputs\.2\.encoding: is not a known encoding; inputs\.2\.path: /,
+    )
+    const mapped = [{ path: 'b', mapping: { user: 'a', assistant: 'b' } }]
+    await expect(preparePreferences({ inputs: mapped, tokenizer })).rejects.toThrow(
+      /^data: inputs\.0\.mapping: must name prompt, chosen and rejected$/,
+    )
   })
 
   it('stops at a broken file where strict is set', async () => {

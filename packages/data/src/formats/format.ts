@@ -25,10 +25,6 @@ export interface PairFormat extends Format {
   pairs(record: JsonObject): PreferenceDraft[]
 }
 
-export function isPairFormat(format: Format): format is PairFormat {
-  return 'pairs' in format
-}
-
 export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -33,20 +33,27 @@ export type ResolvedMapping = z.output<typeof mappingSchema>
 
 type PairMapping = Extract<ResolvedMapping, { chosen: string }>
 
-const detect = (): Detection => ({ confidence: 1, reason: 'a mapping was given' })
-
 export function formatOfMapping(mapping: ResolvedMapping): Format {
   if ('chosen' in mapping) return pairFormatOfMapping(mapping)
-  return { name: 'mapping', detect, reformat: (record) => [draftBy(mapping, record)] }
+  return {
+    name: 'mapping',
+    detect: (record) => detectBy('user' in mapping ? [mapping.user, mapping.assistant] : [mapping.turns], record),
+    reformat: (record) => [draftBy(mapping, record)],
+  }
 }
 
 export function pairFormatOfMapping(mapping: PairMapping): PairFormat {
   return {
     name: 'mapping',
-    detect,
+    detect: (record) => detectBy([mapping.chosen, mapping.rejected], record),
     reformat: (record) => preference.reformat(mappedPair(mapping, record)),
     pairs: (record) => preference.pairs(mappedPair(mapping, record)),
   }
+}
+
+function detectBy(paths: readonly string[], record: JsonObject): Detection | null {
+  const isThere = paths.every((path) => fieldAt(record, path) !== undefined)
+  return isThere ? { confidence: 1, reason: 'the fields of the mapping are there' } : null
 }
 
 function mappedPair({ prompt, chosen, rejected, system }: PairMapping, record: JsonObject): JsonObject {

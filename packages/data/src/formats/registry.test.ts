@@ -3,9 +3,9 @@ import { describe, expect, it } from 'vitest'
 import { fixture } from '../../test/fixtures.js'
 import type { Draft, PreferenceDraft } from '../conversation.js'
 import { RecordError } from '../records/rules.js'
-import { isPairFormat } from './format.js'
 import type { JsonObject } from './format.js'
 import { formatOfMapping, mappingSchema } from './mapping.js'
+import { preference } from './preference.js'
 import { FORMATS, asRecord, detectFormat, formatNamed } from './registry.js'
 
 interface FormatCase {
@@ -30,7 +30,7 @@ describe('formats', () => {
     it.each(cases.map((row, i) => [i, row] as const))(`recognises ${format.name} and reads its form %i`, (_, row) => {
       expect(detectFormat(row.record)?.format.name).toBe(format.name)
       expect(format.reformat(row.record)).toEqual(row.conversations)
-      if (isPairFormat(format)) expect(format.pairs(row.record)).toEqual(row.pairs)
+      if (format === preference) expect(preference.pairs(row.record)).toEqual(row.pairs)
     })
   }
 

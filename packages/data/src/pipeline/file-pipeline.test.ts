@@ -37,7 +37,7 @@ describe('processFile', () => {
     const cache = await TokenCache.create(cacheDir, new TokenSpool())
     const pipeline = {
       pool: meddling(() => appendFileSync(path, '\n')),
-      read: { limits: DEFAULT_LIMITS },
+      read: { limits: DEFAULT_LIMITS, reading: {} },
       cacheParts: [],
       spool: new TokenSpool(),
     }

@@ -1,3 +1,5 @@
+import { readingOf } from '../formats/reading.js'
+import type { Reading } from '../formats/reading.js'
 import { requireUnchanged } from '../read/hash-file.js'
 import type { FileIdentity } from '../read/hash-file.js'
 import type { InputFile } from '../read/input-files.js'
@@ -10,7 +12,8 @@ import type { ProcessPool } from './process-pool.js'
 
 export interface FilePipeline {
   pool: ProcessPool
-  read: ReadOptions
+  /** Where a file has no reading of its own. */
+  read: Omit<ReadOptions, 'reading'> & { reading: Reading }
   /** With it, what has been processed before is taken from disk. */
   cache: TokenCache | undefined
   /** Takes the tokens where there is no cache. */
@@ -36,7 +39,12 @@ export async function* processFile(
     await requireUnchanged(file.path, identity)
     return
   }
-  const key = cache.keyOf(identity.sha256, file.kind, ...pipeline.cacheParts)
+  const key = cache.keyOf(
+    identity.sha256,
+    file.kind,
+    ...pipeline.cacheParts,
+    ...(file.reading === undefined ? [] : [file.reading]),
+  )
   const kept = cache.read(key)
   if (kept !== null) {
     yield* kept
@@ -62,9 +70,11 @@ async function* freshChunks(
 ): AsyncGenerator<ProcessedChunk> {
   const underWay: Promise<ProcessedChunk>[] = []
   let record = 0
-  for await (const records of readRecords(file, read)) {
+  const { reading } = file
+  for await (const records of readRecords(file, { ...read, reading: readingOf(reading, read.reading) })) {
     if (records.length === 0) continue
-    const result = pool.process(records, record, identity.sha256)
+    const place = { firstRecord: record, fileHash: identity.sha256 }
+    const result = pool.process({ ...place, records, ...(reading === undefined ? {} : { reading }) })
     // Awaited below; until then a failure must not count as unheard.
     result.catch(() => undefined)
     underWay.push(result)

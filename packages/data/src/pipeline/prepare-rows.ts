@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import { DataError } from '../errors.js'
+import { resolveInputs } from '../formats/reading.js'
+import type { DataInput, ResolvedInput } from '../formats/reading.js'
 import type { Ledger } from '../ledger/ledger.js'
 import type { DataOptions, ResolvedDataOptions } from '../options.js'
 import { FILE_PROBLEMS } from '../read/file-problems.js'
@@ -23,8 +25,11 @@ import { identifyFiles, readFiles } from './read-files.js'
 import type { IdentifiedFile } from './read-files.js'
 
 export interface PrepareRequest {
-  /** Folders, files, and datasets of the Hugging Face Hub (`hf:owner/name[@revision][:split]`). */
-  inputs: readonly string[]
+  /**
+   * Folders, files, and datasets of the Hugging Face Hub (`hf:owner/name[@revision][:split]`): paths, or
+   * `{ path, format, mapping, encoding }` for one that is read in its own way.
+   */
+  inputs: readonly DataInput[]
   /** The tokenizer, or the folder of one. */
   tokenizer: ChatTokenizer | string
   /** Files that it knows are not read again, and conversations that it knows are duplicates. */
@@ -72,7 +77,7 @@ export async function prepareRows(
     typeof request.tokenizer === 'string' ? await ChatTokenizer.fromFolder(request.tokenizer) : request.tokenizer
   const settings = settingsOf(options, pairs)
   const listed = await listInputFiles(
-    await localInputs(request),
+    await localInputs(resolveInputs(request.inputs, pairs), request.hub),
     [ledger?.path, request.quarantine].filter((path) => path !== undefined),
   )
   const { toRead, reports } = await identifyFiles(listed, ledger, request.manifest)
@@ -105,6 +110,8 @@ function manifestOf(
   settings: ProcessSettings,
   options: ResolvedDataOptions,
 ): DataManifest {
+  const own = toRead.filter(({ file }) => file.reading !== undefined)
+  const readings = own.map(({ file, identity }) => [identity.sha256, file.reading])
   return {
     version: 1,
     files: toRead
@@ -112,7 +119,7 @@ function manifestOf(
       .map(({ report: { path, sha256 } }) => ({ path, sha256 })),
     tokenizer: tokenizer.hash,
     settings: createHash('sha256')
-      .update(JSON.stringify([settings, options.duplicates, options.evalFraction]))
+      .update(JSON.stringify([settings, options.duplicates, options.evalFraction, ...readings]))
       .digest('hex'),
     conversations: dataset.contentHash(),
   }
@@ -132,10 +139,10 @@ async function readInto(dataset: Dataset, job: ReadJob): Promise<void> {
   const { toRead, reports, request, options, settings, tokenizer, storage } = job
   const bytes = toRead.reduce((sum, { identity }) => sum + identity.size, 0)
   const pool = createPool(tokenizer, settings, options.threads, bytes)
-  const { encoding, limits } = options
+  const { encoding, format, mapping, limits } = options
   const quarantine = request.quarantine === undefined ? undefined : await Quarantine.create(request.quarantine)
   try {
-    const read = encoding === undefined ? { limits } : { limits, encoding }
+    const read = { limits, reading: { encoding, format, mapping } }
     const cacheParts = [tokenizer.hash, settings, encoding ?? null]
     await readFiles(toRead, { pool, read, ...storage.forTokens, cacheParts }, dataset, quarantine)
     for (const { path, problem, detail } of reports) {
@@ -165,12 +172,12 @@ function settingsOf(options: ResolvedDataOptions, pairs: boolean): ProcessSettin
   }
 }
 
-async function localInputs({ inputs, hub }: PrepareRequest): Promise<string[]> {
-  if (inputs.length === 0) {
-    throw new DataError('MIRASTRAL_DATA_INPUT', 'data: there must be at least one input; give folders or files')
+async function localInputs(inputs: readonly ResolvedInput[], hub: HubOptions | undefined): Promise<ResolvedInput[]> {
+  const local: ResolvedInput[] = []
+  for (const input of inputs) {
+    if (!input.path.startsWith('hf:')) local.push(input)
+    else local.push(...(await fetchHubDataset(input.path, hub)).map((path) => ({ ...input, path })))
   }
-  const local: string[] = []
-  for (const input of inputs) local.push(...(input.startsWith('hf:') ? await fetchHubDataset(input, hub) : [input]))
   return local
 }
 

@@ -1,23 +1,25 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { DataError } from '../errors.js'
-import type { RawRecord } from '../read/raw-record.js'
 import type { ProcessedChunk } from '../records/processed-chunk.js'
 import { RecordProcessor } from '../records/record-processor.js'
-import type { ProcessSettings } from '../records/record-settings.js'
+import type { ProcessSettings, RecordTask } from '../records/record-settings.js'
 import type { ChatTokenizer } from '../tokens/chat-tokenizer.js'
 import { packRecords } from './packed-records.js'
 import type { WorkerAnswer, WorkerSetup, WorkerTask } from './worker-thread.js'
 
 /** Below this a thread takes longer to start than it saves. Bytes of input. */
 const MIN_BYTES_FOR_THREADS = 16 << 20
-const MAX_AUTOMATIC_THREADS = 8
+/** Each thread takes about 55 MB, and with two of them reading and removing duplicates is nearly as slow as the rest. */
+const MAX_AUTOMATIC_THREADS = 2
+/** Of a thread's heap: what V8 would take by default is several times what a chunk of records needs. MB. */
+const YOUNG_GENERATION = 4
 
 /** Processes records, on this thread or on others; results are the same. */
 export interface ProcessPool {
   /** How many tasks should be under way at once. */
   readonly width: number
-  process(records: readonly RawRecord[], firstRecord: number, fileHash: string): Promise<ProcessedChunk>
+  process(task: RecordTask): Promise<ProcessedChunk>
   close(): Promise<void>
 }
 
@@ -40,7 +42,7 @@ function inlinePool(tokenizer: ChatTokenizer, settings: ProcessSettings): Proces
   const processor = new RecordProcessor(tokenizer, settings)
   return {
     width: 1,
-    process: (...task) => new Promise((resolve) => resolve(processor.process(...task))),
+    process: (task) => new Promise((resolve) => resolve(processor.process(task))),
     close: () => Promise.resolve(),
   }
 }
@@ -63,9 +65,9 @@ class ThreadPool implements ProcessPool {
     this.workers = Array.from({ length: threads }, () => this.start(setup))
   }
 
-  process(records: readonly RawRecord[], firstRecord: number, fileHash: string): Promise<ProcessedChunk> {
+  process({ records, ...place }: RecordTask): Promise<ProcessedChunk> {
     const id = this.tasks++
-    const task: WorkerTask = { id, records: packRecords(records), firstRecord, fileHash }
+    const task: WorkerTask = { ...place, id, records: packRecords(records) }
     const worker = this.workers[id % this.workers.length]
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject })
@@ -79,7 +81,10 @@ class ThreadPool implements ProcessPool {
   }
 
   private start(setup: WorkerSetup): Worker {
-    const worker = new Worker(new URL('./process-worker.js', import.meta.url), { workerData: setup })
+    const worker = new Worker(new URL('./process-worker.js', import.meta.url), {
+      workerData: setup,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION },
+    })
     worker.on('message', (answer: WorkerAnswer) => {
       const waiting = this.waiting.get(answer.id)
       this.waiting.delete(answer.id)

@@ -3,7 +3,7 @@ import { DataError } from '../errors.js'
 import type { DataErrorCode } from '../errors.js'
 import type { ProcessedChunk } from '../records/processed-chunk.js'
 import { RecordProcessor } from '../records/record-processor.js'
-import type { ProcessSettings } from '../records/record-settings.js'
+import type { ProcessSettings, RecordTask } from '../records/record-settings.js'
 import { ChatTokenizer } from '../tokens/chat-tokenizer.js'
 import type { TokenizerOrigin } from '../tokens/chat-tokenizer.js'
 import { unpackRecords } from './packed-records.js'
@@ -15,11 +15,9 @@ export interface WorkerSetup {
   settings: ProcessSettings
 }
 
-export interface WorkerTask {
+export interface WorkerTask extends Omit<RecordTask, 'records'> {
   id: number
   records: PackedRecords
-  firstRecord: number
-  fileHash: string
 }
 
 /** Errors cross as their code and message: both are free of text, unlike what an unknown error may say. */
@@ -34,7 +32,7 @@ export async function serveChunks(port: MessagePort, setup: unknown): Promise<vo
   loading.catch(() => undefined)
   port.on('message', (task: WorkerTask) => {
     void loading
-      .then((processor) => processor.process(unpackRecords(task.records), task.firstRecord, task.fileHash))
+      .then((processor) => processor.process({ ...task, records: unpackRecords(task.records) }))
       .then(
         (chunk) => answerWith(port, { id: task.id, chunk }),
         (error: unknown) => answerWith(port, { id: task.id, ...codeAndMessage(error) }),

@@ -33,7 +33,7 @@ export async function* readJson(
   options: JsonReadOptions,
 ): AsyncGenerator<RawRecord[]> {
   const scanner = new JsonScanner(options.limits)
-  const lists = new MessageLists(options.limits)
+  const lists = new MessageLists(options)
   for await (const chunk of chunks) {
     yield scanner.push(chunk).flatMap((value) => [...lists.before(value), ...recordsOf(value, lists, options)])
   }
@@ -50,7 +50,7 @@ function recordsOf(value: ScannedValue, lists: MessageLists, options: JsonReadOp
 
 /** The records that an object holds, or null where it is a record itself (or nothing that is known). */
 function unwrap(object: JsonObject, options: JsonReadOptions, depth: number): RawRecord[] | null {
-  const isRecord = options.isRecord ?? ((value) => detectFormat(value) !== null)
+  const isRecord = options.isRecord ?? isOfKnownFormat
   if (depth === MAX_WRAPPING || isRecord(object)) return null
   const found: RawRecord[] = []
   for (const member of Object.values(object)) {
@@ -70,12 +70,14 @@ function unwrap(object: JsonObject, options: JsonReadOptions, depth: number): Ra
 /** Gathers a top-level list whose elements are messages: it is one conversation, not a list of records. */
 class MessageLists {
   private readonly limits: Limits
+  private readonly isRecord: (value: JsonObject) => boolean
   private top = -1
   private messages: unknown[] | null = null
   private bytes = 0
 
-  constructor(limits: Limits) {
+  constructor({ limits, isRecord = isOfKnownFormat }: JsonReadOptions) {
     this.limits = limits
+    this.isRecord = isRecord
   }
 
   /** What a list that has ended leaves. */
@@ -87,7 +89,7 @@ class MessageLists {
     if (top !== this.top) {
       this.top = top
       const first = parseQuietly(raw)
-      this.messages = isBareMessage(first) ? [] : null
+      this.messages = isBareMessage(first) && !this.isRecord(first) ? [] : null
       this.bytes = 0
     }
     if (this.messages === null) return [raw]
@@ -104,10 +106,14 @@ class MessageLists {
   }
 }
 
-function isBareMessage(value: unknown): boolean {
+function isBareMessage(value: unknown): value is JsonObject {
   if (!isObject(value)) return false
   const isShareGpt = typeof value.from === 'string' && typeof value.value === 'string'
-  return (isMessage(value) || isShareGpt) && detectFormat(value) === null
+  return isMessage(value) || isShareGpt
+}
+
+function isOfKnownFormat(value: JsonObject): boolean {
+  return detectFormat(value) !== null
 }
 
 function parseQuietly(raw: RawRecord): unknown {

@@ -1,7 +1,7 @@
 import type { Conversation, Source } from '../conversation.js'
 import type { Format, JsonObject } from '../formats/format.js'
-import { formatOfMapping } from '../formats/mapping.js'
-import { detectFormat, formatNamed } from '../formats/registry.js'
+import { fixedFormat } from '../formats/reading.js'
+import { detectFormat } from '../formats/registry.js'
 import type { ChatTokenizer } from '../tokens/chat-tokenizer.js'
 import { fitToLength } from '../tokens/fit-to-length.js'
 import { trainsAsServed } from '../tokens/serving.js'
@@ -52,9 +52,4 @@ export class ConversationRows implements RecordUse {
     const signature = signatures ? signatureOf(clean.turns) : new Uint8Array(SIGNATURE_BYTES)
     out.add(contentHash(clean), signature, splitPoint(clean, splitSeed), fitted.examples)
   }
-}
-
-function fixedFormat({ format, mapping }: ProcessSettings): Format | undefined {
-  if (mapping !== undefined) return formatOfMapping(mapping)
-  return format === undefined ? undefined : formatNamed(format)
 }

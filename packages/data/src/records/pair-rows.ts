@@ -1,7 +1,7 @@
 import type { PreferenceConversation, PreferenceDraft, Source } from '../conversation.js'
 import type { JsonObject, PairFormat } from '../formats/format.js'
-import { pairFormatOfMapping } from '../formats/mapping.js'
-import { PAIR_FORMATS, detectPairFormat } from '../formats/registry.js'
+import { fixedPairFormat } from '../formats/reading.js'
+import { detectPairFormat } from '../formats/registry.js'
 import type { ChatTokenizer } from '../tokens/chat-tokenizer.js'
 import { fitPair } from '../tokens/fit-pair.js'
 import type { PairFitOptions } from '../tokens/fit-pair.js'
@@ -27,7 +27,7 @@ export class PairRows implements RecordUse {
   constructor(tokenizer: ChatTokenizer, settings: ProcessSettings) {
     this.tokenizer = tokenizer
     this.settings = settings
-    this.format = fixedFormat(settings)
+    this.format = fixedPairFormat(settings)
     this.redactor = settings.redaction === undefined ? undefined : new Redactor(settings.redaction)
   }
 
@@ -78,9 +78,4 @@ function redactPair(redactor: Redactor, draft: PreferenceDraft, counts: Tally): 
     rejected: clean.turns.slice(end),
     ...(clean.tools === undefined ? {} : { tools: clean.tools }),
   }
-}
-
-function fixedFormat({ format, mapping }: ProcessSettings): PairFormat | undefined {
-  if (mapping !== undefined && 'chosen' in mapping) return pairFormatOfMapping(mapping)
-  return PAIR_FORMATS.find(({ name }) => name === format)
 }

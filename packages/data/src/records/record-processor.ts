@@ -1,6 +1,8 @@
 import type { Conversation } from '../conversation.js'
 import { DataError } from '../errors.js'
 import { isObject } from '../formats/format.js'
+import { readingOf } from '../formats/reading.js'
+import type { Reading } from '../formats/reading.js'
 import { asRecord } from '../formats/registry.js'
 import type { RawRecord } from '../read/raw-record.js'
 import type { ChatTokenizer } from '../tokens/chat-tokenizer.js'
@@ -8,27 +10,28 @@ import { ConversationRows } from './conversation-rows.js'
 import { PairRows } from './pair-rows.js'
 import { ChunkBuilder } from './processed-chunk.js'
 import type { ProcessedChunk } from './processed-chunk.js'
-import type { ProcessSettings, RecordUse } from './record-settings.js'
+import type { ProcessSettings, RecordTask, RecordUse } from './record-settings.js'
 import { RecordError } from './rules.js'
 
 /** Turns raw records into tokenized rows. The same input gives the same output, on whatever thread it runs. */
 export class RecordProcessor {
   private readonly tokenizer: ChatTokenizer
-  private readonly use: RecordUse
+  private readonly settings: ProcessSettings
+  private readonly uses = new Map<string, RecordUse>()
 
   constructor(tokenizer: ChatTokenizer, settings: ProcessSettings) {
     this.tokenizer = tokenizer
-    this.use = settings.pairs === true ? new PairRows(tokenizer, settings) : new ConversationRows(tokenizer, settings)
+    this.settings = settings
   }
 
-  /** @param firstRecord the number of the first record in its file, from 0. */
-  process(records: readonly RawRecord[], firstRecord: number, fileHash: string): ProcessedChunk {
+  process({ records, firstRecord, fileHash, reading }: RecordTask): ProcessedChunk {
+    const use = this.useFor(reading)
     const out = new ChunkBuilder()
     out.counts.records = records.length
     records.forEach((raw, i) => {
       const source = { fileHash, record: firstRecord + i }
       try {
-        this.use.add(asRecord(valueOf(raw)), source, out)
+        use.add(asRecord(valueOf(raw)), source, out)
       } catch (error) {
         if (!(error instanceof RecordError)) throw error instanceof DataError ? error : internalError(source, error)
         const where = error.where === undefined ? {} : { where: error.where }
@@ -36,6 +39,18 @@ export class RecordProcessor {
       }
     })
     return out.build(this.tokenizer.vocabSize)
+  }
+
+  private useFor(reading: Reading | undefined): RecordUse {
+    const key = JSON.stringify(reading ?? null)
+    const known = this.uses.get(key)
+    if (known !== undefined) return known
+    const { format, mapping, ...rest } = this.settings
+    const settings = { ...rest, ...readingOf(reading, { format, mapping }) }
+    const made =
+      settings.pairs === true ? new PairRows(this.tokenizer, settings) : new ConversationRows(this.tokenizer, settings)
+    this.uses.set(key, made)
+    return made
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Source } from '../conversation.js'
 import { DataError } from '../errors.js'
 import type { Detection, Format, JsonObject } from '../formats/format.js'
-import type { ResolvedMapping } from '../formats/mapping.js'
+import type { Reading } from '../formats/reading.js'
+import type { RawRecord } from '../read/raw-record.js'
 import type { Limits } from '../read/limits.js'
 import type { FitOptions } from '../tokens/fit-to-length.js'
 import type { ChunkBuilder } from './processed-chunk.js'
@@ -19,9 +20,19 @@ export interface ProcessSettings {
   /** Records are preference pairs, of two rows each: the chosen one, then the rejected one. */
   pairs?: true
   /** One format for all records, instead of detecting each: by name, or the user's own. */
-  format?: string
-  mapping?: ResolvedMapping
+  format?: Reading['format']
+  mapping?: Reading['mapping']
   redaction?: RedactionOptions
+}
+
+/** Some records in a row of one file. */
+export interface RecordTask {
+  records: readonly RawRecord[]
+  /** The number of the first record in its file, from 0. */
+  firstRecord: number
+  fileHash: string
+  /** Of the file, instead of that of the settings. */
+  reading?: Reading
 }
 
 /** What becomes of a record. */
