@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { readTensorBoard } from '../packages/trainer/test/support/read-tensorboard.js'
 
 const phases = ['start', 'load', 'data', 'train', 'evaluate', 'save', 'final'] as const
 type Phase = (typeof phases)[number]
@@ -97,6 +98,10 @@ async function tracesOf(folder: string): Promise<Map<string, string>> {
   }
   const final = await readFile(join(folder, 'final_model', 'adapter_model.safetensors'))
   traces.set('final_model', final.toString('base64'))
+  // Times and memory differ from run to run, what was learned does not; nothing may be there twice.
+  const series = await readTensorBoard(join(results, 'tensorboard'))
+  const learned = [...series].filter(([tag]) => /^(train|eval)\//.test(tag)).sort()
+  traces.set('tensorboard', JSON.stringify(learned))
   const leftovers = [...(await readdir(folder)), ...names].filter((name) => /^\.|-(micro|evaluate|start)-/.test(name))
   traces.set('leftovers', leftovers.join(' '))
   return traces

@@ -66,9 +66,10 @@ export class MetricLogs {
     if (end < bytes.length) await truncate(this.path(log), end)
   }
 
-  /** All whole records of a log. */
-  async records(log: LogName): Promise<unknown[]> {
-    const text = (await this.read(log)).toString('utf8')
+  /** All whole records of a log, or of its first `length` bytes. */
+  async records(log: LogName, length = Infinity): Promise<unknown[]> {
+    const bytes = await this.read(log)
+    const text = bytes.toString('utf8', 0, Math.min(length, bytes.length))
     return text
       .slice(0, text.lastIndexOf('\n') + 1)
       .split('\n')

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises'
-import { mkdir, open } from 'node:fs/promises'
+import { mkdir, open, readdir } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { crc32c } from './crc32c.js'
@@ -92,6 +92,14 @@ function maskedChecksum(data: Buffer): Buffer {
   return buffer
 }
 
+/** The time in the names of the event files of a folder, seconds; 0 where there are none. */
+async function newestTime(folder: string): Promise<number> {
+  const times = (await readdir(folder)).map((name) =>
+    Number(/^events\.out\.tfevents\.(\d{10}\.\d{3})\./.exec(name)?.[1] ?? 0),
+  )
+  return Math.max(0, ...times)
+}
+
 /** Writes one event file; writes are queued in order, `close` waits for them. */
 export class TensorBoardWriter {
   private queue: Promise<void> = Promise.resolve()
@@ -102,8 +110,8 @@ export class TensorBoardWriter {
   /** Opens a new event file in `folder`. `firstStep` is the first step it will have: readers forget older files from there on. */
   static async open(folder: string, firstStep: number): Promise<TensorBoardWriter> {
     await mkdir(folder, { recursive: true })
-    const wallTime = Date.now() / 1000
-    // TensorBoard reads the files of a folder in the order of their names.
+    // TensorBoard reads the files of a folder in the order of their names, and a clock may have been put back.
+    const wallTime = Math.max(Date.now() / 1000, (await newestTime(folder)) + 0.001)
     const name = `events.out.tfevents.${wallTime.toFixed(3)}.${hostname()}.${process.pid}`
     const writer = new TensorBoardWriter(await open(join(folder, name), 'a'))
     writer.write({ wallTime, fileVersion: 'brain.Event:2' })

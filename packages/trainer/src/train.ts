@@ -211,7 +211,7 @@ async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, 
       train: data.train,
       evaluation: data.eval && data.eval.length > 0 ? data.eval : null,
     }
-    return await observed(request, context, placeOf(before).step + 1, async () => {
+    return await observed(request, context, before, async () => {
       const end = await recordSegment(context, before, () => runSegment(input))
       return afterSegment(request, context, end)
     })
@@ -230,7 +230,7 @@ async function trainSegment<B>(request: TrainRequest<B>, context: TrainContext, 
 async function observed<B>(
   request: TrainRequest<B>,
   context: TrainContext,
-  firstStep: number,
+  before: Checkpoint | null,
   work: () => Promise<TrainResult>,
 ): Promise<TrainResult> {
   const { options, paths, events, logs } = context
@@ -239,7 +239,7 @@ async function observed<B>(
   const closers: (() => Promise<void>)[] = []
   try {
     if (options.dashboard !== null) closers.push(await openDashboard(options.dashboard, report, events))
-    if (options.tensorboard) closers.push(await recordForTensorBoard(paths.results, firstStep, events))
+    if (options.tensorboard) closers.push(await recordForTensorBoard(paths.results, { logs, before }, events))
     closers.push(followForReport(paths.report, report, events))
     return await work()
   } finally {
