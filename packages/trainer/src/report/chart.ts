@@ -20,10 +20,14 @@ export interface ChartOptions {
   readonly series: readonly Series[]
   /** Vertical lines: resumes and new runs. */
   readonly marks?: readonly { readonly x: number; readonly label: string }[]
-  /** Horizontal line with a name, such as a limit. */
-  readonly level?: { readonly y: number; readonly name: string }
+  /** Horizontal line with a name, such as a limit: drawn where it lies among the values, or `always`. */
+  readonly level?: { readonly y: number; readonly name: string; readonly always?: boolean }
   readonly format?: (y: number) => string
   readonly startAtZero?: boolean
+  /** The least range of the vertical axis, as a share of the largest value: noise must not fill the chart. */
+  readonly minSpan?: number
+  /** No value can be above this. */
+  readonly highest?: number
 }
 
 const width = 640
@@ -45,12 +49,12 @@ export function drawChart(options: ChartOptions): string {
   const x = scaleOf(
     points.map((p) => p.x),
     [margin.left, width - margin.right],
-    false,
+    {},
   )
   const y = scaleOf(
-    points.map((p) => p.y),
+    [...points.map((p) => p.y), ...(options.level?.always === true ? [options.level.y] : [])],
     [height - margin.bottom, margin.top],
-    options.startAtZero ?? false,
+    options,
   )
   const level = options.level && isInside(options.level.y, y) ? options.level : undefined
   const body = [
@@ -72,15 +76,25 @@ function drawLegend(series: readonly Series[], level: ChartOptions['level']): st
   return entries.length > 1 ? `<ul class="legend">${entries.join('')}</ul>` : ''
 }
 
-function scaleOf(values: readonly number[], [from, to]: readonly [number, number], startAtZero: boolean): Scale {
+function scaleOf(
+  values: readonly number[],
+  [from, to]: readonly [number, number],
+  { startAtZero = false, minSpan = 0, highest = Infinity }: Pick<ChartOptions, 'startAtZero' | 'minSpan' | 'highest'>,
+): Scale {
   let low = values.reduce((a, b) => Math.min(a, b), Infinity)
   let high = values.reduce((a, b) => Math.max(a, b), -Infinity)
   if (startAtZero) low = Math.min(0, low)
+  const missing = minSpan * Math.max(Math.abs(low), Math.abs(high)) - (high - low)
+  if (missing > 0) {
+    low -= missing / 2
+    high += missing / 2
+  }
   if (low === high) {
     const room = Math.abs(low) * 0.1 || 1
     low -= startAtZero && low === 0 ? 0 : room
     high += room
   }
+  high = Math.min(high, highest)
   const toPixel = (value: number): number => from + ((value - low) / (high - low)) * (to - from)
   return { domain: [low, high], toPixel }
 }
@@ -108,6 +122,7 @@ function drawGrid(x: Scale, y: Scale, format: (y: number) => string): string {
       return `<text class="tick" x="${at}" y="${height - margin.bottom + 24}" text-anchor="middle">${formatNumber(value)}</text>`
     })
   const base = height - margin.bottom
+  columns.push(`<text class="tick" x="${margin.left - 8}" y="${base + 24}" text-anchor="end">step</text>`)
   return `${rows.join('')}<line class="axis" x1="${margin.left}" x2="${width - margin.right}" y1="${base}" y2="${base}"/>${columns.join('')}`
 }
 

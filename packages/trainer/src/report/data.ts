@@ -4,6 +4,7 @@ import type { JsonValue } from '../checkpoint.js'
 import { formatBytes } from '../format.js'
 import type { MetricLogs } from '../metrics.js'
 import type { TrainingOptions } from '../options.js'
+import { MARGIN } from '../preference.js'
 import type { Segment } from '../segment-log.js'
 import { readSegments } from '../segment-log.js'
 import type { Evaluation, StepRecord } from '../state.js'
@@ -38,6 +39,10 @@ export interface ReportData {
   /** ISO time. */
   readonly writtenAt: string
 }
+
+/** Whether the run learned from pairs of answers. */
+export const isPreference = ({ train, evaluations }: Pick<ReportData, 'train' | 'evaluations'>): boolean =>
+  [...train, ...evaluations].some(({ metrics }) => metrics?.[MARGIN] !== undefined)
 
 export interface ReportSource {
   readonly logs: MetricLogs

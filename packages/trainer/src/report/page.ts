@@ -1,11 +1,13 @@
 import type { JsonValue } from '../checkpoint.js'
-import { formatBytes, formatClock, formatCount, formatDuration, formatNumber } from '../format.js'
-import type { TrainingOptions } from '../options.js'
+import { formatClock, formatCount, formatDuration, formatNumber } from '../format.js'
+import { parseTrainingOptions, trainingOptionNames } from '../options.js'
+import { MARGIN } from '../preference.js'
 import type { Segment } from '../segment-log.js'
 import type { Evaluation } from '../state.js'
-import { drawChart, smooth } from './chart.js'
-import type { Point } from './chart.js'
+import { smooth } from './chart.js'
+import { lossPoints, renderCharts } from './charts.js'
 import type { ReportData } from './data.js'
+import { isPreference } from './data.js'
 import { findingsOf } from './findings.js'
 import { escapeHtml } from './html.js'
 import { reportStyle } from './style.js'
@@ -29,7 +31,7 @@ export function renderContent(data: ReportData): string {
     renderCharts(data),
     '<h2>Segments and time</h2>',
     renderSegments(data.segments),
-    data.evaluations.length > 0 ? `<h2>Evaluations</h2>${renderEvaluations(data.evaluations)}` : '',
+    data.evaluations.length > 0 ? `<h2>Evaluations</h2>${renderEvaluations(data)}` : '',
     '<h2>What was trained</h2>',
     renderFacts(data),
     `<footer>Written ${escapeHtml(data.writtenAt.replace('T', ' ').slice(0, 19))} UTC by MiraStral. This page holds counts, curves and hashes only, nothing of any conversation.</footer>`,
@@ -61,13 +63,15 @@ function tilesOf(data: ReportData): [string, string][] {
     0,
   )
   const tiles: [string, string][] = [[formatNumber(smoothed?.y), 'training loss, smoothed']]
+  const pairs = isPreference(data)
   if (evaluation) {
     tiles.push([formatNumber(evaluation.evalLoss), 'evaluation loss'])
-    tiles.push([formatNumber(evaluation.evalPerplexity), 'perplexity'])
-    tiles.push([`${(100 * evaluation.evalTokenAccuracy).toFixed(1)}%`, 'token accuracy'])
+    if (!pairs) tiles.push([formatNumber(evaluation.evalPerplexity), 'perplexity'])
+    tiles.push([percent(evaluation.evalTokenAccuracy), pairs ? 'pairs ranked rightly' : 'token accuracy'])
+    if (pairs) tiles.push([formatNumber(evaluation.metrics?.[MARGIN]), 'reward margin'])
   }
   if (last) tiles.push([last.epoch.toFixed(2), `of ${formatNumber(data.options.numTrainEpochs)} epochs`])
-  tiles.push([formatCount(trainedTokens), 'trained tokens'])
+  tiles.push([formatCount(trainedTokens), pairs ? 'pairs trained on, repeats counted' : 'trained tokens'])
   tiles.push([formatCount(meanSpeed(data)), 'tokens per second'])
   if (seconds > 0) tiles.push([formatDuration(seconds), 'training time'])
   tiles.push([String(data.segments.filter((s) => s.start.resumedFrom !== null).length), 'resumes'])
@@ -83,74 +87,6 @@ function meanSpeed({ speeds }: ReportData): number {
 function renderFindings(data: ReportData): string {
   const items = findingsOf(data).map(({ tone, text }) => `<li class="${tone}">${escapeHtml(text)}</li>`)
   return `<ul class="findings">${items.join('')}</ul>`
-}
-
-const lossPoints = (data: ReportData): Point[] => data.train.map(({ step, loss }) => ({ x: step, y: loss ?? NaN }))
-
-function renderCharts(data: ReportData): string {
-  const { train, evaluations, speeds, segments, options } = data
-  const marks = segments
-    .filter(({ start }) => start.step > 0)
-    .map(({ start }) => ({
-      x: start.step,
-      label: `${start.resumedFrom === null ? 'new run' : 'resumed'} at step ${start.step}`,
-    }))
-  const evalPoints = (pick: (e: Evaluation) => number): Point[] => evaluations.map((e) => ({ x: e.step, y: pick(e) }))
-  const raw = lossPoints(data)
-  const level =
-    options.maxGradNorm > 0 ? { y: options.maxGradNorm, name: `clipped at ${options.maxGradNorm}` } : undefined
-  const charts = [
-    drawChart({
-      title: 'Loss',
-      marks,
-      series: [
-        { name: 'training, each step', look: 'faint', color: 1, points: raw },
-        { name: 'training, smoothed', look: 'line', color: 1, points: smooth(raw) },
-        { name: 'evaluation', look: 'marks', color: 2, points: evalPoints((e) => e.evalLoss) },
-      ],
-    }),
-    drawChart({
-      title: 'Learning rate',
-      marks,
-      startAtZero: true,
-      series: [
-        { name: 'learning rate', look: 'line', color: 1, points: train.map((r) => ({ x: r.step, y: r.learningRate })) },
-      ],
-    }),
-    drawChart({
-      title: 'Gradient norm before clipping',
-      marks,
-      startAtZero: true,
-      ...(level && { level }),
-      series: [
-        { name: 'norm', look: 'line', color: 3, points: train.map((r) => ({ x: r.step, y: r.gradNorm ?? NaN })) },
-      ],
-    }),
-    drawChart({
-      title: 'Token accuracy of evaluations',
-      marks,
-      format: (y) => `${formatNumber(100 * y)}%`,
-      series: [{ name: 'accuracy', look: 'marks', color: 2, points: evalPoints((e) => e.evalTokenAccuracy) }],
-    }),
-    drawChart({
-      title: 'Tokens per second',
-      marks,
-      startAtZero: true,
-      series: [
-        { name: 'tokens/s', look: 'line', color: 3, points: speeds.map((s) => ({ x: s.step, y: s.tokensPerSecond })) },
-      ],
-    }),
-    drawChart({
-      title: 'Memory of the process',
-      marks,
-      startAtZero: true,
-      format: formatBytes,
-      series: [
-        { name: 'memory', look: 'line', color: 1, points: speeds.map((s) => ({ x: s.step, y: s.residentBytes })) },
-      ],
-    }),
-  ]
-  return `<div class="charts">${charts.join('\n')}</div>`
 }
 
 function renderSegments(segments: readonly Segment[]): string {
@@ -176,40 +112,70 @@ function drawTime({ start, end }: Segment): string {
   return `<div class="time" title="${escapeHtml(title)}"><i class="load" style="width:${share(start.loadSeconds)}"></i><i style="width:${share(end.elapsedSeconds - start.loadSeconds)}"></i></div>`
 }
 
-function renderEvaluations(evaluations: readonly Evaluation[]): string {
+function renderEvaluations(data: ReportData): string {
+  const { evaluations } = data
   const best = evaluations.reduce((a, b) => (b.evalLoss < a.evalLoss ? b : a))
+  const columns: [string, (e: Evaluation) => string][] = [
+    ['Epoch', (e) => e.epoch.toFixed(2)],
+    ['Loss', (e) => formatNumber(e.evalLoss)],
+    ...(isPreference(data)
+      ? ([
+          ['Ranked rightly', (e) => percent(e.evalTokenAccuracy)],
+          ['Margin', (e) => formatNumber(e.metrics?.[MARGIN])],
+        ] satisfies [string, (e: Evaluation) => string][])
+      : ([
+          ['Perplexity', (e) => formatNumber(e.evalPerplexity)],
+          ['Accuracy', (e) => percent(e.evalTokenAccuracy)],
+        ] satisfies [string, (e: Evaluation) => string][])),
+  ]
+  const head = columns.map(([name]) => `<th class="number">${name}</th>`).join('')
   const rows = evaluations.map((e) => {
-    const cells = [
-      formatNumber(e.evalLoss),
-      formatNumber(e.evalPerplexity),
-      `${(100 * e.evalTokenAccuracy).toFixed(2)}%`,
-    ]
-    return `<tr><th>${formatCount(e.step)}${e === best ? ' (best)' : ''}</th><td class="number">${e.epoch.toFixed(2)}</td>${cells.map((c) => `<td class="number">${c}</td>`).join('')}</tr>`
+    const cells = columns.map(([, show]) => `<td class="number">${show(e)}</td>`).join('')
+    return `<tr><th>${formatCount(e.step)}${e === best ? ' (best)' : ''}</th>${cells}</tr>`
   })
-  return `<div class="table"><table><thead><tr><th>Step</th><th class="number">Epoch</th><th class="number">Loss</th><th class="number">Perplexity</th><th class="number">Accuracy</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  return `<div class="table"><table><thead><tr><th>Step</th>${head}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
 }
 
-function renderFacts({ about, options, identity, environment }: ReportData): string {
-  const cards = Object.entries({
-    ...about,
-    Configuration: visibleOptions(options),
-    Identity: identity,
-    Environment: environment,
-  })
-  const rendered = cards
+const percent = (share: number): string => `${(100 * share).toFixed(1)}%`
+
+function renderFacts(data: ReportData): string {
+  const { about, identity, environment } = data
+  const { chosen, usual } = configurationOf(data)
+  const cards = Object.entries({ ...about, Configuration: chosen, Environment: environment })
     .filter(([, facts]) => Object.keys(facts).length > 0)
-    .map(([heading, facts]) => {
-      const rows = Object.entries(facts).map(([name, value]) => {
-        return `<tr><th>${escapeHtml(name)}</th><td class="value">${escapeHtml(showFact(value))}</td></tr>`
-      })
-      return `<section class="table"><h3>${escapeHtml(heading)}</h3><table><tbody>${rows.join('')}</tbody></table></section>`
-    })
-  return `<div class="cards">${rendered.join('')}</div>`
+    .map(([heading, facts]) => `<section class="table"><h3>${escapeHtml(heading)}</h3>${tableOf(facts)}</section>`)
+  // What few readers look for is one tap away.
+  const more = Object.entries({ 'Options at their defaults': usual, 'Identity (hashes)': identity }).map(
+    ([heading, facts]) => `<details class="table"><summary>${escapeHtml(heading)}</summary>${tableOf(facts)}</details>`,
+  )
+  return `<div class="cards">${[...cards, ...more].join('')}</div>`
 }
 
-/** What was switched off says nothing. */
-function visibleOptions(options: TrainingOptions): Record<string, JsonValue> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== null && value !== false))
+function tableOf(facts: Readonly<Record<string, JsonValue>>): string {
+  const rows = Object.entries(facts).map(([name, value]) => {
+    return `<tr><th>${escapeHtml(name)}</th><td class="value">${escapeHtml(showFact(value))}</td></tr>`
+  })
+  return `<table><tbody>${rows.join('')}</tbody></table>`
+}
+
+/** Shown whatever they are: what a reader asks for first. */
+const asked = new Set(['learningRate', 'lrSchedulerType', 'numTrainEpochs', 'perDeviceTrainBatchSize', 'gradientAccumulationSteps', 'maxLength', 'seed', 'precision']) // prettier-ignore
+
+/** The options that matter in this run: those that were chosen, and those that are at their defaults. */
+function configurationOf(data: ReportData): Record<'chosen' | 'usual', Record<string, JsonValue>> {
+  const { options } = data
+  const defaults = parseTrainingOptions()
+  const found: Record<'chosen' | 'usual', Record<string, JsonValue>> = { chosen: {}, usual: {} }
+  for (const name of trainingOptionNames) {
+    const isPair = name.startsWith('dpo')
+    if (isPair !== isPreference(data) && isPair) continue
+    if (name === 'initialLossScale' && options.precision !== 'float16') continue
+    // What was switched off says nothing.
+    if (options[name] === null || options[name] === false || (name === 'maxSteps' && options[name] === -1)) continue
+    const isChosen = asked.has(name) || isPair || options[name] !== defaults[name]
+    found[isChosen ? 'chosen' : 'usual'][name] = options[name]
+  }
+  return found
 }
 
 function showFact(value: JsonValue): string {

@@ -24,7 +24,7 @@ const evaluation = (n: number, evalLoss: number): Evaluation => ({
   evalLoss,
   evalPerplexity: Math.exp(evalLoss),
   evalTokenAccuracy: 0.5,
-  evalTokens: 100,
+  evalTokens: 5000,
 })
 
 const data = (change: Partial<ReportData> = {}): ReportData => ({

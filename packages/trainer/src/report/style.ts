@@ -45,7 +45,7 @@ th, td { text-align: left; padding: 7px 14px; border-bottom: 1px solid var(--rul
 tr:last-child > * { border-bottom: 0; } thead th { color: var(--soft); font-weight: 500; } tbody th { font-weight: 500; white-space: nowrap; }
 .number { text-align: right; } .number, .plain { white-space: nowrap; } .value { overflow-wrap: anywhere; } .why { min-width: 150px; }
 .cards { columns: 340px; column-gap: 16px; } .cards > .table { break-inside: avoid; margin-bottom: 16px; }
-.cards h3 { padding: 10px 14px 4px; }
+.cards h3, summary { padding: 10px 14px 4px; } summary { font-weight: 600; cursor: pointer; padding-bottom: 10px; }
 .time { display: flex; height: 14px; min-width: 140px; border-radius: 4px; overflow: hidden; background: var(--rule); margin-top: 4px; }
 .time i { background: var(--c1); } .time .load { background: var(--c2); }
 footer { color: var(--soft); font-size: 0.85rem; margin-top: 36px; }
@@ -53,5 +53,6 @@ footer { color: var(--soft); font-size: 0.85rem; margin-top: 36px; }
   h1 { font-size: 1.35rem; } .tiles { grid-template-columns: repeat(2, 1fr); } }
 @media print { :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000; --soft: #444; --rule: #ccc; --c1: #2563c9; --c2: #c1521b; --c3: #17836f;
   --good: #17836f; --bad: #b3261e; --mark: #888; } body { font-size: 11pt; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; } tr, .tiles { break-inside: avoid; } }
+  main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; } tr, .tiles { break-inside: avoid; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 `
