@@ -32,7 +32,7 @@ export interface ChartOptions {
 
 const width = 640
 const height = 300
-const margin = { left: 76, right: 18, top: 14, bottom: 40 }
+const margin = { left: 96, right: 18, top: 14, bottom: 40 }
 /** More points than pixels add nothing but bytes. */
 const maxPoints = 400
 

@@ -74,7 +74,7 @@ function describeEvaluations(evaluations: readonly Evaluation[]): Finding[] {
     return [{ tone: 'bad', text }]
   }
   const fall = 100 * (1 - last.evalLoss / first.evalLoss)
-  if (fall < 0.1) return [{ tone: 'bad', text: `The evaluation loss did not improve: ${change}.` }]
+  if (fall < -0.1) return [{ tone: 'bad', text: `The evaluation loss did not improve: ${change}.` }]
   if (fall < 1) return [{ tone: 'neutral', text: `The evaluation loss hardly moved: ${change}.` }]
   const text = `The evaluation loss fell by ${fall.toFixed(1)}%, ${change}${best === last ? ', and was still falling at the last evaluation' : ''}.`
   return [{ tone: 'good', text }]

@@ -120,7 +120,7 @@ function renderEvaluations(data: ReportData): string {
     ['Loss', (e) => formatNumber(e.evalLoss)],
     ...(isPreference(data)
       ? ([
-          ['Ranked rightly', (e) => percent(e.evalTokenAccuracy)],
+          ['Right', (e) => percent(e.evalTokenAccuracy)],
           ['Margin', (e) => formatNumber(e.metrics?.[MARGIN])],
         ] satisfies [string, (e: Evaluation) => string][])
       : ([

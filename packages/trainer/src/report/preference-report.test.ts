@@ -64,7 +64,7 @@ describe('the report of a run on pairs', () => {
       'Rewards, smoothed',
       'Reward margin: chosen less rejected',
       'no preference (0.693)',
-      '<th class="number">Ranked rightly</th><th class="number">Margin</th>',
+      '<th class="number">Right</th><th class="number">Margin</th>',
       'dpoBeta',
     ])
       expect(page).toContain(said)
