@@ -8,7 +8,7 @@ const COMMON = (
 ).split(' ')
 
 /** A generator of numbers in [0, 1) that is the same everywhere (mulberry32). */
-function randomFrom(seed: number): () => number {
+export function randomFrom(seed: number): () => number {
   let state = seed
   return () => {
     state = (state + 0x6d2b79f5) | 0

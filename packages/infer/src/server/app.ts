@@ -22,8 +22,11 @@ export interface AppEnv {
 }
 
 export interface AppOptions {
-  /** What answers; clients choose by `modelId`, and the page talks to the first. */
-  readonly models: readonly TextGenerator[]
+  /**
+   * What answers; clients choose by `modelId`. A function is asked at every request, where models come and go, such as the
+   * adapters of a generator.
+   */
+  readonly models: readonly TextGenerator[] | (() => readonly TextGenerator[])
   /** The address that the server listens on; decides whether an API key is needed. Default 127.0.0.1. */
   readonly hostname?: string
   /** Needed for every address but loopback ones. */
@@ -36,7 +39,8 @@ export interface AppOptions {
 
 /** What routes need to answer. */
 export interface AppServices {
-  readonly models: ReadonlyMap<string, TextGenerator>
+  /** What answers now, by `modelId`. */
+  readonly models: () => ReadonlyMap<string, TextGenerator>
   readonly answering: Answering
   /** Throws an `ApiError` unless the request holds an API key, where one is needed, and is not one too many. */
   readonly checkAccess: (c: Pick<Context<AppEnv>, 'req' | 'env'>) => void
@@ -63,7 +67,8 @@ export function createApp(options: AppOptions): App {
   const { hostname = '127.0.0.1', log = () => undefined } = options
   const { apiKeys = [] } = options
   checkAddress(hostname, apiKeys)
-  checkModels(options.models)
+  const models = modelsOf(options)
+  checkModels(models())
   const keys = new ApiKeys(apiKeys)
   const limits = limitsSchema.parse(options.limits ?? {})
   const admission = new Admission(limits)
@@ -98,7 +103,7 @@ export function createApp(options: AppOptions): App {
     return c.json({ status, active: admission.active, queued: admission.queued }, stopping ? 503 : 200)
   })
   const services: AppServices = {
-    models: new Map(options.models.map((model) => [model.modelId, model])),
+    models: () => new Map(models().map((model) => [model.modelId, model])),
     answering,
     checkAccess: (c) => {
       const authorization = c.req.header('authorization')
@@ -127,6 +132,9 @@ export function createApp(options: AppOptions): App {
     abort: () => kill.abort(new ApiError(503, 'server_error', 'The server is stopping.', { code: 'stopping' })),
   }
 }
+
+export const modelsOf = ({ models }: Pick<AppOptions, 'models'>): (() => readonly TextGenerator[]) =>
+  typeof models === 'function' ? models : () => models
 
 function checkModels(models: readonly TextGenerator[]): void {
   const names = new Set(models.map((model) => model.modelId))

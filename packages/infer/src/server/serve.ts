@@ -1,7 +1,7 @@
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { InferError } from '../errors.js'
-import { createApp } from './app.js'
+import { createApp, modelsOf } from './app.js'
 import type { App, AppOptions } from './app.js'
 
 export interface ServeOptions extends AppOptions {
@@ -35,7 +35,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const address = server.address()
   const boundPort = typeof address === 'object' && address !== null ? address.port : port
   const url = `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${boundPort}`
-  log({ event: 'listening', url, models: options.models.map((model) => model.modelId) })
+  log({ event: 'listening', url, models: modelsOf(options)().map((model) => model.modelId) })
 
   let stop: (() => void) | undefined
   let closed: Promise<void> | undefined

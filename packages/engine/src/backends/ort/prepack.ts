@@ -50,12 +50,12 @@ export function roundInt4(values: Float32Array, rows: number, columns: number): 
   const zeros = new Uint8Array(rows * zerosOfRow)
   for (let block = 0; block < scales.length; block++) {
     const { start, end } = blockRange(block, blocks, columns)
-    const { scale, zero } = bestGrid(values, start, end)
+    const { scale, perScale, zero } = bestGrid(values, start, end)
     scales[block] = scale
     const [row, within] = [Math.floor(block / blocks), block % blocks]
     zeros[row * zerosOfRow + (within >> 1)] |= zero << (4 * (within % 2))
     for (let i = 0; i < PACKED_BLOCK; i++) {
-      const code = start + i < end ? codeOf(values[start + i], scale, zero) : zero
+      const code = start + i < end ? codeOf(values[start + i], perScale, zero) : zero
       codes[(block * PACKED_BLOCK + i) >> 1] |= code << (4 * (i % 2))
     }
   }
@@ -68,28 +68,41 @@ function blockRange(block: number, blocks: number, columns: number): { start: nu
   return { start, end: Math.min(start + PACKED_BLOCK, (row + 1) * columns) }
 }
 
-function codeOf(value: number, scale: number, zero: number): number {
-  if (scale === 0) return zero
-  const code = Math.round(value / scale) + zero
-  return code < 0 ? 0 : code > 15 ? 15 : code
+/** The nearest of the 16 codes. */
+function codeOf(value: number, perScale: number, zero: number): number {
+  const code = value * perScale + zero + 0.5
+  return code <= 0 ? 0 : code >= 15 ? 15 : Math.trunc(code)
+}
+
+interface Grid {
+  readonly scale: number
+  readonly perScale: number
+  readonly zero: number
 }
 
 /** The range always holds zero, so that zero is exact. */
-function bestGrid(values: Float32Array, start: number, end: number): { scale: number; zero: number } {
+function bestGrid(values: Float32Array, start: number, end: number): Grid {
   let [low, high] = [0, 0]
   for (let i = start; i < end; i++) {
     if (values[i] < low) low = values[i]
     if (values[i] > high) high = values[i]
   }
-  let best = { scale: 0, zero: 8 }
+  let best: Grid = { scale: 0, perScale: 0, zero: 8 }
   if (low === high) return best
   let least = Infinity
   for (const spread of SPREADS) {
     const scale = Math.fround(((high - low) * spread) / 15)
-    const zero = Math.min(15, Math.max(0, Math.round((-low * spread) / scale)))
+    const perScale = 1 / scale
+    const zero = codeOf(-low * spread, perScale, 0)
     let error = 0
-    for (let i = start; i < end; i++) error += (values[i] - (codeOf(values[i], scale, zero) - zero) * scale) ** 2
-    if (error < least) [least, best] = [error, { scale, zero }]
+    for (let i = start; i < end; i++) {
+      const off = values[i] - (codeOf(values[i], perScale, zero) - zero) * scale
+      error += off * off
+    }
+    if (error < least) {
+      least = error
+      best = { scale, perScale, zero }
+    }
   }
   return best
 }

@@ -19,7 +19,7 @@ export function openaiRoutes(app: Hono<AppEnv>, services: AppServices): void {
     await next()
   })
   const described = (id: string): object => ({ id, object: 'model', created: services.created, owned_by: 'mirastral' })
-  app.get('/v1/models', (c) => c.json({ object: 'list', data: [...services.models.keys()].map(described) }))
+  app.get('/v1/models', (c) => c.json({ object: 'list', data: [...services.models().keys()].map(described) }))
   app.get('/v1/models/:id{.+}', (c) => c.json(described(findModel(services, c.req.param('id')).modelId)))
   app.post('/v1/chat/completions', (c) => answerChat(c, services))
   app.post('/v1/completions', (c) => answerText(c, services))
@@ -29,9 +29,10 @@ export function openaiRoutes(app: Hono<AppEnv>, services: AppServices): void {
 }
 
 function findModel(services: AppServices, id: string): TextGenerator {
-  const model = services.models.get(id)
+  const models = services.models()
+  const model = models.get(id)
   if (model !== undefined) return model
-  const names = [...services.models.keys()].join(', ')
+  const names = [...models.keys()].join(', ')
   const details = { code: 'model_not_found', param: 'model' }
   throw new ApiError(404, 'not_found_error', `There is no such model. Models: ${names}`, details)
 }

@@ -26,11 +26,14 @@ export function headsOf(q: readonly number[], kvHeads: number): Heads {
  * with their keys, and the key's gradient sums over the group inside the product.
  */
 export function splitQueries(onnx: OnnxBuilder, q: string, h: Heads): string {
+  // With one token the order is the same already.
+  if (h.tokens === 1) return onnx.reshape(q, [h.batch, h.kvHeads, h.group, h.headDim])
   const grouped = onnx.reshape(q, [h.batch, h.tokens, h.kvHeads, h.group, h.headDim])
   return onnx.reshape(onnx.transpose(grouped, [0, 2, 3, 1, 4]), [h.batch, h.kvHeads, h.group * h.tokens, h.headDim])
 }
 
 export function joinQueries(onnx: OnnxBuilder, q: string, h: Heads): string {
+  if (h.tokens === 1) return onnx.reshape(q, [h.batch, 1, h.kvHeads * h.group, h.headDim])
   const grouped = onnx.reshape(q, [h.batch, h.kvHeads, h.group, h.tokens, h.headDim])
   return onnx.reshape(onnx.transpose(grouped, [0, 3, 1, 2, 4]), [h.batch, h.tokens, h.kvHeads * h.group, h.headDim])
 }

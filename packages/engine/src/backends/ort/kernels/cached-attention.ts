@@ -51,11 +51,15 @@ export const cachedAttentionKernels = {
     const [past, fresh] = masks(ctx, keyCache, lengths, h.batch, h.tokens, slidingWindow)
     const queries = splitQueries(onnx, q, h)
     const rows = h.group * h.tokens
-    const scores = (keys: string, mask: string, transBatchB: boolean) => {
+    const newHeads = (x: string) =>
+      h.tokens === 1 ? onnx.reshape(x, [h.batch, h.kvHeads, 1, h.headDim]) : swapHeads(onnx, x)
+    const scores = (keys: string, mask: string | null, transBatchB: boolean) => {
       const product = onnx.matmul(queries, keys, { transB: true, transBatchB, alpha: scale })
-      return onnx.node('Add', [onnx.reshape(product, [h.batch, h.kvHeads, h.group, h.tokens, -1]), mask])
+      const folded = onnx.reshape(product, [h.batch, h.kvHeads, h.group, h.tokens, -1])
+      return mask === null ? folded : onnx.node('Add', [folded, mask])
     }
-    const parts = [scores(keyCache, past, true), scores(swapHeads(onnx, k), fresh, false)]
+    // One token sees itself: nothing to mask.
+    const parts = [scores(keyCache, past, true), scores(newHeads(k), h.tokens === 1 ? null : fresh, false)]
     const p = onnx.node('Softmax', [onnx.node('Concat', parts, { axis: -1 })], { axis: -1 })
     const flat = onnx.reshape(p, [h.batch, h.kvHeads, rows, -1])
     const last = onnx.int64s([-1])
@@ -63,7 +67,7 @@ export const cachedAttentionKernels = {
     const ofFresh = onnx.node('Slice', [flat, onnx.int64s([-h.tokens]), onnx.int64s([2 ** 31]), last])
     const sum = onnx.node('Add', [
       onnx.matmul(ofPast, valueCache, { transBatchB: true }),
-      onnx.matmul(ofFresh, swapHeads(onnx, v)),
+      onnx.matmul(ofFresh, newHeads(v)),
     ])
     return [joinQueries(onnx, sum, h)]
   },
