@@ -2,7 +2,14 @@ import { fileURLToPath } from 'node:url'
 import type { Batch, TokenizedExample } from '@mirastral/data'
 import { ortBackend } from '@mirastral/engine'
 import type { InitialAdapter, LoraOptions } from '@mirastral/lora'
-import { initializeAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
+import {
+  denseParameters,
+  initializeAdapter,
+  modulesOfModel,
+  parseLoraConfig,
+  planLora,
+  saveAdapter,
+} from '@mirastral/lora'
 import { architectureOf, checkpointWeights, openCheckpoint } from '@mirastral/models'
 import type { SaveAdapter, TrainingOptionsInput, TrainStep, TrainStepRequest } from '@mirastral/trainer'
 import { createTrainStep, parseTrainingOptions } from '@mirastral/trainer'
@@ -24,7 +31,7 @@ export async function tinyRequest(o: TinyRequest): Promise<TrainStepRequest> {
   onTestFinished(() => checkpoint.reader.close())
   const weights = checkpointWeights(checkpoint, { quantization: o.quantization })
   const plan = planLora(parseLoraConfig(o.lora), modulesOfModel(checkpoint.parameters))
-  const adapter = await initializeAdapter(plan, { seed: 1 })
+  const adapter = await initializeAdapter(plan, { seed: 1, readParameter: denseParameters(weights) })
   return {
     backend: ortBackend({ threads: 1, worker: false }),
     model: { architecture: architectureOf(checkpoint.config), config: checkpoint.config, weights },
