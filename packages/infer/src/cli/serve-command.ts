@@ -37,12 +37,13 @@ export async function serveCommand(argv: readonly string[], io: CommandIo): Prom
   const apiKeys = await readApiKeys(options, io.env)
   // Before a model is read, which takes its time.
   checkAddress(options.host, apiKeys)
-  const guard = options.guard === undefined ? undefined : await loadGuard(options.guard)
-  const { generator: model, dispose } = await loadGenerator(options, (line) => io.err(`${line}\n`))
+  const guard = await loadGuard(options)
+  const { generator: model, variants, dispose } = await loadGenerator(options, (line) => io.err(`${line}\n`))
   try {
-    const generator = guard === undefined ? model : guardGenerator(model, guard)
+    const guarded = (one: TextGenerator): TextGenerator => (guard === undefined ? one : guardGenerator(one, guard))
+    const generator = guarded(model)
     const server = await serve({
-      models: [generator],
+      models: [generator, ...variants.map(guarded)],
       hostname: options.host,
       port: options.port,
       apiKeys,
@@ -50,10 +51,12 @@ export async function serveCommand(argv: readonly string[], io: CommandIo): Prom
       log: jsonLog(io.err),
       ...(await pageRoutes(options, generator, io.env)),
     })
-    if (guard === undefined) io.err('note: no guard stands between the model and the person (--guard)\n')
     const page = options.page === 'on' ? `${server.url}/ is the chat page, ` : ''
     io.out(`${page}${server.url}/v1 the OpenAI-compatible API of ${generator.modelId}. Ctrl-C stops.\n`)
-    io.out('No safety guard is in the path: this is for trying a model, not for people in need. See docs/safety.md.\n')
+    if (guard === undefined)
+      io.err(
+        'WARNING: no safety guard is in the path: this is for trying a model, not for people in need (--no-guard)\n',
+      )
     await untilStopped(server, io)
     return 0
   } finally {

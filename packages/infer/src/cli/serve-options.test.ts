@@ -5,7 +5,10 @@ describe('readServeOptions', () => {
   it('reads a command line, with defaults that stay on this machine', () => {
     expect(readServeOptions(['--model', 'm', '--port', '0', '--concurrency', '2'])).toEqual({
       model: 'm',
+      adapters: {},
       quantization: 'nf4',
+      precision: 'exact',
+      'no-guard': false,
       host: '127.0.0.1',
       port: 0,
       page: 'on',
@@ -14,6 +17,13 @@ describe('readServeOptions', () => {
       concurrency: 2,
     })
     expect(readServeOptions(['--help'])).toBe('help')
+  })
+
+  it('reads several adapters by name', () => {
+    const options = readServeOptions(['--model', 'm', '--adapters', 'warm=a/b, brief=/c=d'])
+    expect(options).toMatchObject({ adapters: { warm: 'a/b', brief: '/c=d' } })
+    expect(() => readServeOptions(['--model', 'm', '--adapters', 'a'])).toThrow('must be NAME=FOLDER')
+    expect(() => readServeOptions(['--generator', 'g.js', '--adapters', 'a=b'])).toThrow('--adapters: needs --model')
   })
 
   it('mentions every option in its help', () => {

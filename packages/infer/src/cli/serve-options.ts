@@ -7,19 +7,34 @@ const number = z.coerce.number()
 const count = number.int().min(1)
 const limit = limitsSchema.shape
 
+/** `NAME=FOLDER,NAME=FOLDER` */
+const adapters = z
+  .string()
+  .transform((list) => list.split(',').map((part) => /^([\w.-]+)=(.+)$/.exec(part.trim())))
+  .refine((found) => found.every((match) => match !== null), 'must be NAME=FOLDER, several with commas between them')
+  .transform((found) => Object.fromEntries(found.flatMap((match) => (match ? [[match[1], match[2]]] : []))))
+
 const schema = z
   .object({
     model: z.string().min(1).optional(),
     adapter: z.string().min(1).optional(),
+    adapters: adapters.default({}),
     generator: z.string().min(1).optional(),
     'model-id': z.string().min(1).max(200).optional(),
     quantization: z.enum(['nf4', 'none']).default('nf4'),
+    precision: z.enum(['exact', 'int8', 'int4']).default('exact'),
     context: count.optional(),
     threads: count.optional(),
     host: z.string().min(1).default('127.0.0.1'),
     port: number.int().min(0).max(65535).default(8080),
     'api-key-file': z.string().min(1).optional(),
     guard: z.string().min(1).optional(),
+    'no-guard': z.boolean().default(false),
+    'guard-policy': z.string().min(1).optional(),
+    'guard-country': z
+      .string()
+      .regex(/^[A-Za-z]{2}$/, 'must be a country code of two letters, such as US')
+      .optional(),
     'system-prompt': z.string().min(1).optional(),
     temperature: number.min(0).max(2).default(0.7),
     'top-p': number.gt(0).max(1).default(0.95),
@@ -40,6 +55,15 @@ const schema = z
     error: 'give either a model or a generator',
   })
   .refine((o) => o.adapter === undefined || o.model !== undefined, { path: ['adapter'], error: 'needs --model' })
+  .refine((o) => Object.keys(o.adapters).length === 0 || o.model !== undefined, {
+    path: ['adapters'],
+    error: 'needs --model',
+  })
+  .refine((o) => o.guard === undefined || !o['no-guard'], { path: ['no-guard'], error: 'contradicts --guard' })
+  .refine((o) => (o.guard === undefined && !o['no-guard']) || (o['guard-policy'] ?? o['guard-country']) === undefined, {
+    path: ['guard'],
+    error: '--guard-policy and --guard-country are for the guard of the package: leave out --guard and --no-guard',
+  })
 
 export type ServeCommandOptions = z.output<typeof schema>
 
@@ -49,14 +73,20 @@ Serves a model as an OpenAI-compatible API, with a chat page. Ctrl-C stops it wh
 
   --model FOLDER|OWNER/NAME    the model
   --adapter FOLDER             a LoRA adapter for it
+  --adapters NAME=FOLDER,...   further adapters, which clients ask for as <model>:<NAME>
   --generator MODULE.js        instead of a model: a module whose default export is a TextGenerator, or makes one
   --model-id NAME              the name that clients ask for (default: the folder's name)
   --quantization nf4|none      how the linear layers are kept (default: nf4)
+  --precision exact|int8|int4  how they compute while an answer is written (default: exact; int8 is several times faster)
   --context TOKENS             prompt and answer together (default: the model's, at most 4096)
   --threads N
   --host 127.0.0.1 --port 8080 any other host needs an API key
   --api-key-file FILE          one key in each line; or the variable MIRASTRAL_API_KEY
-  --guard MODULE.js            a module whose default export is a ConversationGuard, or makes one
+  --guard-country CC           the country whose help lines are shown, such as US (default: an international directory)
+  --guard-policy FILE.json     what the safety guard does about what it finds (default: the package's policy)
+  --guard MODULE.js            another guard: a module whose default export is a ConversationGuard, or makes one, such as
+                               a SafetyGuard that tells somebody of a crisis
+  --no-guard                   no guard: for trying a model, not for people in need
   --system-prompt FILE         the system prompt of the chat page (default: techniques of supportive conversation)
   --temperature 0.7 --top-p 0.95 --max-new-tokens 512
                                how the chat page's answers are drawn; API clients say it themselves
@@ -71,7 +101,9 @@ Serves a model as an OpenAI-compatible API, with a chat page. Ctrl-C stops it wh
 /** Reads the command line of `mirastral serve`. Throws `InferError` that names everything that is wrong. */
 export function readServeOptions(argv: readonly string[]): ServeCommandOptions | 'help' {
   const names = Object.keys(schema.shape)
-  const options = Object.fromEntries(names.map((name) => [name, { type: 'string' as const }]))
+  const options = Object.fromEntries(
+    names.map((name) => [name, { type: name === 'no-guard' ? ('boolean' as const) : ('string' as const) }]),
+  )
   const { values } = parsed(() =>
     parseArgs({ args: [...argv], options: { ...options, help: { type: 'boolean', short: 'h' } } }),
   )

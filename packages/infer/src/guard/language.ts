@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { packageDataFolder, readDataFile } from './data.js'
+import { packageDataFolder, readPackageData } from '../package-data.js'
 import { inflections } from './pattern/inflect.js'
 import { canMatchNothing, indexByWord } from './pattern/index-by-word.js'
 import type { IndexedPattern } from './pattern/index-by-word.js'
@@ -78,18 +78,21 @@ const idiomFile = z.strictObject({ idioms: patterns, leisure: patterns })
  * Reads a language's data files. The files whose names end in `-rules.json` hold one category each.
  * @throws InferError MIRASTRAL_INFER_GUARD if a file has not the expected form or a pattern names an unknown list.
  */
-export function loadLanguage(code = 'en', folder = join(packageDataFolder(), 'guard', code)): Language {
-  const spelling = readDataFile(join(folder, 'spelling.json'), spellingFile)
+export function loadLanguage(code = 'en'): Language {
+  const folder = join(packageDataFolder(), 'guard', code)
+  const read = <T>(name: string, schema: z.ZodType<T>): T =>
+    readPackageData(`guard/${code}/${name}`, schema, 'MIRASTRAL_INFER_GUARD')
+  const spelling = read('spelling.json', spellingFile)
   const inflect: Inflect = (verb) => inflections(verb, spelling.irregularVerbs)
   const files = readdirSync(folder)
     .filter((name) => name.endsWith('-rules.json'))
     .sort()
-    .map((name) => readDataFile(join(folder, name), ruleFile))
-  const idioms = readDataFile(join(folder, 'idioms.json'), idiomFile)
+    .map((name) => read(name, ruleFile))
+  const idioms = read('idioms.json', idiomFile)
   const lists = Object.assign(
     { LEISURE: idioms.leisure },
-    readDataFile(join(folder, 'vocabulary.json'), named),
-    readDataFile(join(folder, 'cues.json'), named),
+    read('vocabulary.json', named),
+    read('cues.json', named),
     ...files.map((f) => f.vocabulary ?? {}),
   ) as Record<string, string[]>
   const nodes = new Map(Object.entries(lists).map(([name, list]) => [name, parseList(list, inflect)]))
@@ -109,7 +112,7 @@ export function loadLanguage(code = 'en', folder = join(packageDataFolder(), 'gu
     emoji: new Map(Object.entries(spelling.emoji)),
     vocabulary: new Map([...nodes].map(([name, node]) => [name, indexByWord(node, nodes)])),
     idioms: idiomPattern,
-    wordClasses: invert(readDataFile(join(folder, 'classes.json'), named), inflect),
+    wordClasses: invert(read('classes.json', named), inflect),
     inputRules: rules.filter((r): r is Rule<InputCategory> =>
       (inputCategories as readonly string[]).includes(r.category),
     ),

@@ -14,9 +14,9 @@ const longestHeld = 400
 const remembered = 1200
 
 /**
- * Releases an answer sentence by sentence: a sentence is shown when it has ended and, together with what was shown before it,
- * has nothing unsafe in it. What is shown is therefore never withdrawn. A sentence longer than 400 characters is released in
- * parts, each judged with everything of the sentence so far.
+ * Releases an answer in parts: a part is a sentence, or, where no sentence ends within 400 characters, its clauses up to
+ * there. A part is shown when it is complete and, together with what was shown before it, has nothing unsafe in it: what is
+ * shown is never withdrawn. Where the parts end depends on the answer alone, not on the pieces in which it arrives.
  */
 export class SentenceWatch implements OutputWatch {
   readonly #judge: OutputJudge
@@ -31,71 +31,59 @@ export class SentenceWatch implements OutputWatch {
   push(text: string): OutputStep {
     if (this.#ended) return { text: '' }
     this.#held += text
-    return this.#release(lastSentenceEnd(this.#held))
+    return this.#release(partEnd)
   }
 
   finish(): OutputStep {
     if (this.#ended) return { text: '' }
-    const step = this.#release(this.#held.length)
+    const step = this.#release((held) => partEnd(held) ?? (held === '' ? undefined : held.length))
     this.#ended = true
     return step
   }
 
-  /** Judges and releases what is held up to `end`, sentence by sentence, so that what is safe before an unsafe one is shown. */
-  #release(end: number): OutputStep {
+  /** Judges and releases the held parts in turn, so that what is safe before an unsafe one is shown. */
+  #release(nextEnd: (held: string) => number | undefined): OutputStep {
     let released = ''
-    let at = 0
-    while (at < end) {
-      const next = Math.min(end, at + sentenceEnd(this.#held.slice(at, end)))
-      const step = this.#releasePart(this.#held.slice(at, next))
-      released += step.text
-      if (step.ending) return { text: released, ending: step.ending }
-      at = next
+    for (let end = nextEnd(this.#held); end !== undefined; end = nextEnd(this.#held)) {
+      const part = this.#held.slice(0, end)
+      const findings = this.#judge.unsafe(this.#shown + part)
+      if (findings.length > 0) return { text: released, ending: this.#end(findings) }
+      this.#shown = recent(this.#shown + part)
+      this.#held = this.#held.slice(end)
+      released += part
     }
-    this.#held = this.#held.slice(end)
-    if (this.#held.length <= longestHeld) return { text: released }
-    const part = this.#releasePart(this.#held.slice(0, clauseEnd(this.#held)))
-    this.#held = this.#held.slice(part.text.length)
-    return { ...part, text: released + part.text }
+    return { text: released }
   }
 
-  #releasePart(part: string): OutputStep {
-    const findings = this.#judge.unsafe(this.#shown + part)
-    if (findings.length > 0) {
-      this.#ended = true
-      const space = this.#shown === '' ? '' : '\n\n'
-      const ending = this.#judge.ending(findings)
-      return { text: '', ending: { ...ending, text: `${space}${ending.text}` } }
-    }
-    this.#shown = recent(this.#shown + part)
-    return { text: part }
+  #end(findings: readonly Finding<OutputCategory>[]): NonNullable<OutputStep['ending']> {
+    this.#ended = true
+    const space = this.#shown === '' ? '' : '\n\n'
+    const ending = this.#judge.ending(findings)
+    return { ...ending, text: `${space}${ending.text}` }
   }
 }
 
-const sentenceMark = /[.!?…]["'”’)\]]*\s|\n/g
+const sentenceMark = /[.!?…]["'”’)\]]*\s|\n/
 
-/** The index after the last complete sentence; 0 if there is none. */
-function lastSentenceEnd(text: string): number {
-  let end = 0
-  for (const match of text.matchAll(sentenceMark)) end = match.index + match[0].length
-  return end
+/** The index after the first part that is complete, whatever follows; undefined if none is. */
+function partEnd(held: string): number | undefined {
+  const head = held.slice(0, longestHeld)
+  const sentence = sentenceMark.exec(head)
+  if (sentence) return sentence.index + sentence[0].length
+  return held.length > longestHeld ? clauseEnd(head) : undefined
 }
 
-function sentenceEnd(text: string): number {
-  const first = text.matchAll(sentenceMark).next().value
-  return first ? first.index + first[0].length : text.length
+/** Where a long sentence is cut: after its last clause, else after its last word, else where the limit is. */
+function clauseEnd(head: string): number {
+  const cut = /^[\s\S]*[,;:—]\s/.exec(head) ?? /^[\s\S]*\s/.exec(head)
+  // A pair of surrogates stays together.
+  return cut?.[0].length ?? (/[\ud800-\udbff]$/.test(head) ? head.length - 1 : head.length)
 }
 
-/** Where a long sentence may be cut: after its last clause within the limit, or after its last word. */
-function clauseEnd(text: string): number {
-  const part = text.slice(0, longestHeld)
-  const clause = /^[\s\S]*[,;:—]\s/.exec(part)?.[0].length
-  return clause ?? /^[\s\S]*\s/.exec(part)?.[0].length ?? part.length
-}
-
-/** The last released text, beginning with a sentence; an unfinished sentence is kept whole up to the limit. */
+/** The last released text, beginning with a sentence where one begins in it. */
 function recent(text: string): string {
   if (text.length <= remembered) return text
-  const from = text.length - remembered
-  return text.slice(from + sentenceEnd(text.slice(from, text.length - 1)))
+  const tail = text.slice(text.length - remembered)
+  const first = sentenceMark.exec(tail.slice(0, -1))
+  return first ? tail.slice(first.index + first[0].length) : tail
 }

@@ -1,11 +1,11 @@
-import { join } from 'node:path'
 import { z } from 'zod'
-import { checkData, packageDataFolder, readDataFile } from './data.js'
+import { checkForm, readPackageData } from '../package-data.js'
 import { resourceKinds } from './resources.js'
 import { inputCategories, outputCategories } from './types.js'
 
 const thresholds = z.strictObject({
   alarm: z.number().min(0).max(1),
+  acute: z.number().min(0).max(1),
   concern: z.number().min(0).max(1),
   doubt: z.number().min(0).max(1),
 })
@@ -80,6 +80,6 @@ export type GuardPolicy = z.infer<typeof policyFile>
  * @throws InferError MIRASTRAL_INFER_GUARD naming every problem.
  */
 export function loadPolicy(value?: unknown): GuardPolicy {
-  if (value !== undefined) return checkData('policy', value, policyFile)
-  return readDataFile(join(packageDataFolder(), 'guard', 'policy.json'), policyFile)
+  if (value !== undefined) return checkForm(value, 'guard: policy', policyFile, 'MIRASTRAL_INFER_GUARD')
+  return readPackageData('guard/policy.json', policyFile, 'MIRASTRAL_INFER_GUARD')
 }

@@ -1,39 +1,49 @@
-import { classify } from './classifier/model.js'
-import type { LinearClassifier } from './classifier/model.js'
-import { extractFeatures } from './classifier/features.js'
+import { runNetwork } from './classifier/network.js'
+import type { GuardNetwork } from './classifier/network.js'
+import { markWords } from './classifier/tokens.js'
+import type { MarkedWord } from './classifier/tokens.js'
 import type { Language, Rule } from './language.js'
 import { applyRules } from './rules.js'
 import type { RuleHit } from './rules.js'
 import { readDocument } from './text/document.js'
-import type { Sentence, TextDocument } from './text/document.js'
+import type { TextDocument } from './text/document.js'
 import { severityRank } from './types.js'
-import type { Finding, Severity } from './types.js'
+import type { Finding, Severity, Span } from './types.js'
 
 /** How the classifier's probabilities are used beside the rules; part of the policy. */
 export interface Thresholds {
   /** At or above: an alarm by itself. */
   readonly alarm: number
+  /** An alarm of the classifier is acute if its probability of danger now is at or above this. */
+  readonly acute: number
   /** At or above: a concern by itself; a passage that the rules read as denied, past or told becomes a concern too. */
   readonly concern: number
   /** Below: a rule's alarm is only a concern, and what is only a concern is dropped. */
   readonly doubt: number
 }
 
-/** The label of the classifier that says "any alarm". */
-export const alarmLabel = 'alarm'
+/** What the classifier tells before the categories: any alarm, danger now, anything at all. */
+export const alarmLabels = ['alarm', 'acute', 'any'] as const
 
-const windowWords = 40
+const longestWindow = 60
+
+interface Window {
+  readonly words: readonly MarkedWord[]
+  readonly span: Span
+  /** The index after its last sentence. */
+  readonly end: number
+}
 
 /**
  * Finds dangers in a text by the rules and the classifier together. The rules know subject, denial, time and idiom; the
- * classifier knows wordings that no rule names. Either can raise an alarm; each can turn the other's alarm into a concern,
- * never into silence.
+ * classifier, a small recurrent network that also sees what the rules found, knows wordings that no rule names. Either can
+ * raise an alarm; the classifier can turn a rule's alarm into a concern, never into silence.
  */
 export class Recognizer<Category extends string> {
   readonly #language: Language
   readonly #rules: readonly Rule<Category>[]
   readonly #categories: readonly Category[]
-  readonly #classifier: LinearClassifier
+  readonly #classifier: GuardNetwork
   readonly #thresholds: Thresholds
   readonly #wordsPerWindow: number
 
@@ -42,9 +52,9 @@ export class Recognizer<Category extends string> {
     options: {
       readonly rules: readonly Rule<Category>[]
       readonly categories: readonly Category[]
-      readonly classifier: LinearClassifier
+      readonly classifier: GuardNetwork
       readonly thresholds: Thresholds
-      /** Sentences are judged together up to this many words, so that one explains the other. Default 40; 0 judges each alone. */
+      /** Sentences are judged together up to this many words, so that one explains the other. Default 60; 0 judges each alone. */
       readonly wordsPerWindow?: number
     },
   ) {
@@ -53,28 +63,21 @@ export class Recognizer<Category extends string> {
     this.#categories = options.categories
     this.#classifier = options.classifier
     this.#thresholds = options.thresholds
-    this.#wordsPerWindow = options.wordsPerWindow ?? windowWords
+    this.#wordsPerWindow = options.wordsPerWindow ?? longestWindow
   }
 
   /** Every danger that the text may name, the worst first. Time grows linearly with the text. */
   recognize(text: string): Finding<Category>[] {
     const document = readDocument(text, this.#language.spelling, this.#language.emoji)
-    const windows = splitWindows(document, this.#wordsPerWindow)
-    const scores = windows.map((w) =>
-      classify(this.#classifier, extractFeatures(w.document, this.#language, this.#classifier.buckets)),
-    )
-    const scoreAt = (sentence: number): number =>
-      scores[windows.findIndex((w) => sentence < w.end)]?.get(alarmLabel) ?? 0
-    const byRules = applyRules(document, this.#rules, this.#language).map((hit) =>
-      this.#weigh(hit, scoreAt(hit.sentence)),
-    )
-    const byClassifier = windows.map((w, i) =>
-      this.#judge(w.document.sentences, scores[i] ?? new Map<string, number>()),
-    )
-    const found = [...byRules, ...byClassifier].filter((f) => f !== undefined && f.severity !== 'none')
-    return (found as Finding<Category>[]).sort(
-      (a, b) => severityRank(b.severity) - severityRank(a.severity) || b.score - a.score,
-    )
+    const hits = applyRules(document, this.#rules, this.#language)
+    const windows = splitWindows(document, markWords(document, this.#language, hits), this.#wordsPerWindow)
+    const judged = windows.map((window) => ({ window, scores: runNetwork(this.#classifier, window.words) }))
+    const scoreOf = alarmBySentence(judged)
+    const byRules = hits.map((hit) => this.#weigh(hit, scoreOf[hit.sentence] ?? 0))
+    const byClassifier = judged.flatMap(({ window, scores }) => this.#judge(window, scores))
+    return [...byRules, ...byClassifier]
+      .filter((finding) => finding.severity !== 'none')
+      .sort((a, b) => severityRank(b.severity) - severityRank(a.severity) || b.score - a.score)
   }
 
   #weigh(hit: RuleHit<Category>, score: number): Finding<Category> {
@@ -89,42 +92,46 @@ export class Recognizer<Category extends string> {
   }
 
   /** What the classifier says about some sentences by itself. */
-  #judge(sentences: readonly Sentence[], scores: ReadonlyMap<string, number>): Finding<Category> | undefined {
-    const score = scores.get(alarmLabel) ?? 0
+  #judge({ span }: Window, scores: ReadonlyMap<string, number>): Finding<Category>[] {
+    const score = scores.get('alarm') ?? 0
     const [first] = this.#categories
-    if (score < this.#thresholds.concern || first === undefined) return undefined
-    const likeliest = this.#categories.reduce((a, b) => ((scores.get(b) ?? 0) > (scores.get(a) ?? 0) ? b : a), first)
-    const tokens = sentences.flatMap((s) => s.tokens)
-    return {
-      category: likeliest,
-      severity: score >= this.#thresholds.alarm ? 'high' : 'concern',
-      reading: 'plain',
-      evidence: { start: tokens[0]?.span.start ?? 0, end: tokens.at(-1)?.span.end ?? 0 },
-      source: 'classifier',
-      score,
-    }
+    if (score < this.#thresholds.concern || first === undefined) return []
+    const category = this.#categories.reduce((a, b) => ((scores.get(b) ?? 0) > (scores.get(a) ?? 0) ? b : a), first)
+    const alarm = (scores.get('acute') ?? 0) >= this.#thresholds.acute ? 'acute' : 'high'
+    const severity = score >= this.#thresholds.alarm ? alarm : 'concern'
+    return [{ category, severity, reading: 'plain', evidence: span, source: 'classifier', score }]
   }
 }
 
-interface Window {
-  readonly document: TextDocument
-  /** The index after its last sentence. */
-  readonly end: number
+/** The highest probability of an alarm among the windows that hold a sentence, by the sentence's index. */
+function alarmBySentence(
+  judged: readonly { readonly window: Window; readonly scores: ReadonlyMap<string, number> }[],
+): number[] {
+  const scores: number[] = []
+  let from = 0
+  for (const { window, scores: labels } of judged) {
+    for (let sentence = from; sentence < window.end; sentence += 1)
+      scores[sentence] = Math.max(scores[sentence] ?? 0, labels.get('alarm') ?? 0)
+    from = window.end - 1
+  }
+  return scores
 }
 
-function splitWindows(document: TextDocument, words: number): Window[] {
+/** Whole sentences up to `most` words together; a sentence that is too long by itself is cut into several windows. */
+function splitWindows(document: TextDocument, marked: readonly (readonly MarkedWord[])[], most: number): Window[] {
   const windows: Window[] = []
-  let sentences: Sentence[] = []
-  let count = 0
-  document.sentences.forEach((sentence, i) => {
-    if (sentences.length > 0 && count + sentence.tokens.length > words) {
-      windows.push({ document: { ...document, sentences }, end: i })
-      sentences = []
-      count = 0
+  let last: Window | undefined
+  marked.forEach((words, s) => {
+    const tokens = document.sentences[s]?.tokens ?? []
+    for (let from = 0; from < words.length; from += longestWindow) {
+      const part = words.slice(from, from + longestWindow)
+      const start = tokens[from]?.span.start ?? tokens.at(-1)?.span.end ?? 0
+      const end = tokens[Math.min(from + part.length, tokens.length) - 1]?.span.end ?? start
+      if (last && last.words.length + part.length <= most) {
+        last = { words: [...last.words, ...part], span: { start: last.span.start, end }, end: s + 1 }
+        windows[windows.length - 1] = last
+      } else windows.push((last = { words: part, span: { start, end }, end: s + 1 }))
     }
-    sentences.push(sentence)
-    count += sentence.tokens.length
   })
-  if (sentences.length > 0) windows.push({ document: { ...document, sentences }, end: document.sentences.length })
   return windows
 }

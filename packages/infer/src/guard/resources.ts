@@ -1,7 +1,6 @@
-import { join } from 'node:path'
 import { z } from 'zod'
 import type { HelpResource } from '../text-generator.js'
-import { checkData, packageDataFolder, readDataFile } from './data.js'
+import { checkForm, readPackageData } from '../package-data.js'
 
 /** What a place can help with. */
 export const resourceKinds = ['emergency', 'suicide', 'abuse', 'child', 'poison'] as const
@@ -38,8 +37,8 @@ export type ResourceDirectory = z.infer<typeof resourceFile>
  * @throws InferError MIRASTRAL_INFER_GUARD naming every problem.
  */
 export function loadResources(value?: unknown): ResourceDirectory {
-  if (value !== undefined) return checkData('resources', value, resourceFile)
-  return readDataFile(join(packageDataFolder(), 'guard', 'resources.json'), resourceFile)
+  if (value !== undefined) return checkForm(value, 'guard: resources', resourceFile, 'MIRASTRAL_INFER_GUARD')
+  return readPackageData('guard/resources.json', resourceFile, 'MIRASTRAL_INFER_GUARD')
 }
 
 /** The entries of a country for these kinds, in the order of the kinds; for a kind that it lacks, the default's. */

@@ -2,9 +2,9 @@ import { join } from 'node:path'
 import type { Turn } from '@mirastral/data'
 import type { ConversationGuard, InputDecision, OutputStep, OutputWatch } from '../conversation-guard.js'
 import type { Notice } from '../text-generator.js'
-import { loadClassifier } from './classifier/model.js'
+import { loadNetwork } from './classifier/network-file.js'
 import { affirmedDanger, hasCue, personTexts } from './conversation.js'
-import { packageDataFolder } from './data.js'
+import { packageDataFolder } from '../package-data.js'
 import { loadLanguage } from './language.js'
 import type { Language } from './language.js'
 import { SentenceWatch } from './output-watch.js'
@@ -87,13 +87,13 @@ export class SafetyGuard implements ConversationGuard {
     const input = new Recognizer(language, {
       rules: language.inputRules,
       categories: inputCategories,
-      classifier: loadClassifier(join(folder, 'input-classifier.bin')),
+      classifier: loadNetwork(join(folder, 'input-network.bin')),
       thresholds: policy.recognition.input,
     })
     const output = new Recognizer(language, {
       rules: language.outputRules,
       categories: outputCategories,
-      classifier: loadClassifier(join(folder, 'output-classifier.bin')),
+      classifier: loadNetwork(join(folder, 'output-network.bin')),
       thresholds: policy.recognition.output,
       wordsPerWindow: 0,
     })

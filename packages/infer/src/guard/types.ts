@@ -76,3 +76,11 @@ export function highestSeverity(all: Iterable<Severity>): Severity {
   for (const severity of all) if (severityRank(severity) > severityRank(highest)) highest = severity
   return highest
 }
+
+/** A sentence with what the guard should find in it; `category` is `none` where it should find nothing. */
+export interface GuardSentence {
+  readonly direction: 'input' | 'output'
+  readonly category: string
+  readonly severity: Severity
+  readonly text: string
+}

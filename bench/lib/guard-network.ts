@@ -1,0 +1,141 @@
+// The guard's network as a training program of @mirastral/engine: the same formulas as `runNetwork` of @mirastral/infer.
+import type { Program, Value } from '@mirastral/engine'
+import {
+  add, adamwStep, broadcastTo, concat, div, dropout, embedding, exp, f32, full, grad, Graph, i32, linear, log, max, maximum, mul, neg,
+  reshape, scale, sigmoid, slice, sqrt, sub, sum, sumSquares, tanh,
+} from '@mirastral/engine' // prettier-ignore
+
+export interface NetworkSizes {
+  /** Rows of the word vectors, of the markers, and of the output. */
+  readonly rows: number
+  readonly markers: number
+  readonly labels: number
+  readonly width: number
+  readonly markerWidth: number
+  readonly hidden: number
+}
+
+/** Shapes of all trained tensors by name, as in `GuardNetwork.weights`, and `vectors`. */
+export function tensorShapes(sizes: NetworkSizes): Map<string, readonly [number, number] | readonly [number]> {
+  const { rows, markers, labels, width, markerWidth, hidden } = sizes
+  const shapes = new Map<string, readonly [number, number] | readonly [number]>([
+    ['vectors', [rows, width]],
+    ['markers', [markers, markerWidth]],
+  ])
+  for (const direction of ['forward', 'backward']) {
+    shapes.set(`${direction}.wx`, [3 * hidden, width + markerWidth])
+    shapes.set(`${direction}.wh`, [3 * hidden, hidden])
+    shapes.set(`${direction}.bx`, [3 * hidden])
+    shapes.set(`${direction}.bh`, [3 * hidden])
+  }
+  shapes.set('out.weight', [labels, 4 * hidden])
+  shapes.set('out.bias', [labels])
+  return shapes
+}
+
+export interface TrainingProgramOptions {
+  readonly batch: number
+  readonly length: number
+  readonly weightDecay: number
+  readonly inputDropout: number
+  readonly outputDropout: number
+}
+
+/**
+ * One step of AdamW on a batch. Inputs, the time axis first: `ids` i32[length, batch], `marks` f32[length, batch, markers],
+ * `mask` f32[length, batch, 1], `targets` and `weights` f32[batch, labels], `seed` i32[2], and the scalars `learningRate`,
+ * `bias1`, `bias2`. Output: `loss`.
+ */
+export function trainingProgram(sizes: NetworkSizes, options: TrainingProgramOptions): Program {
+  const { batch, length } = options
+  const g = new Graph(`guard ${batch}x${length}`)
+  const shapes = tensorShapes(sizes)
+  const state = (name: string): Value => g.state(name, f32(...(shapes.get(name) ?? [])))
+  const logits = networkLogits(g, sizes, options, state)
+  const targets = g.input('targets', f32(batch, sizes.labels))
+  const weights = g.input('weights', f32(batch, sizes.labels))
+  const loss = scale(sum(mul(weights, binaryCrossEntropy(logits, targets))), 1 / (batch * sizes.labels))
+  const parameters = [...shapes.keys()].map(state)
+  const gradients = grad(loss, parameters)
+  const norm = sqrt(gradients.map((x) => sumSquares(x)).reduce((a, b) => add(a, b)))
+  const one = full(g, f32(), 1)
+  const gradScale = div(one, maximum(one, norm))
+  const [learningRate, bias1, bias2] = ['learningRate', 'bias1', 'bias2'].map((name) => g.input(name, f32()))
+  if (!learningRate || !bias1 || !bias2) throw new Error('internal: guard training: inputs')
+  ;[...shapes].forEach(([name, shape], i) => {
+    const [parameter, gradient] = [parameters[i], gradients[i]]
+    if (!parameter || !gradient) throw new Error(`internal: guard training: no gradient of ${name}`)
+    const firstMoment = g.state(`m/${name}`, f32(...shape))
+    const secondMoment = g.state(`v/${name}`, f32(...shape))
+    const next = adamwStep(
+      { parameter, gradient, firstMoment, secondMoment, learningRate, bias1, bias2, gradScale },
+      { beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: options.weightDecay },
+    )
+    g.update(parameter, next.parameter)
+    g.update(firstMoment, next.firstMoment)
+    g.update(secondMoment, next.secondMoment)
+  })
+  g.output('loss', loss)
+  return g.build()
+}
+
+function networkLogits(
+  g: Graph,
+  sizes: NetworkSizes,
+  { batch, length, inputDropout, outputDropout }: TrainingProgramOptions,
+  state: (name: string) => Value,
+): Value {
+  const seed = g.input('seed', i32(2))
+  const mask = g.input('mask', f32(length, batch, 1))
+  const words = embedding(state('vectors'), g.input('ids', i32(length, batch)))
+  const marks = linear(g.input('marks', f32(length, batch, sizes.markers)), state('markers'), {
+    transposeWeight: false,
+  })
+  const inputs = dropout(concat([words, marks], 2), seed, { p: inputDropout, stream: 1 })
+  const states = ['forward', 'backward'].map((name) => recurrentStates(g, sizes, name, inputs, mask, state))
+  const both = concat(states, 2)
+  const wide = broadcastTo(mask, both.shape)
+  // -10 is below every state, so that no padding is a maximum.
+  const highest = max(add(mul(both, wide), scale(wide, 10, -10)), { axes: [0] })
+  const count = broadcastTo(sum(mask, { axes: [0] }), [batch, 2 * sizes.hidden])
+  const average = div(sum(mul(both, wide), { axes: [0] }), count)
+  const pooled = dropout(concat([highest, average], 1), seed, { p: outputDropout, stream: 2 })
+  return add(linear(pooled, state('out.weight')), state('out.bias'))
+}
+
+/** A gated recurrent unit unrolled over time; padding leaves the state as it is. */
+function recurrentStates(
+  g: Graph,
+  { hidden }: NetworkSizes,
+  name: string,
+  inputs: Value,
+  mask: Value,
+  parameter: (name: string) => Value,
+): Value {
+  const [length = 0, batch = 0] = inputs.shape
+  const [wh, bh] = [parameter(`${name}.wh`), parameter(`${name}.bh`)]
+  const gates = add(linear(inputs, parameter(`${name}.wx`)), parameter(`${name}.bx`))
+  const order = Array.from({ length }, (_, t) => (name === 'forward' ? t : length - 1 - t))
+  let h = full(g, f32(batch, hidden), 0)
+  const states: Value[] = []
+  for (const t of order) {
+    const x = reshape(slice(gates, { axis: 0, start: t, end: t + 1 }), [batch, 3 * hidden])
+    const present = reshape(slice(mask, { axis: 0, start: t, end: t + 1 }), [batch, 1])
+    const r = add(linear(h, wh), bh)
+    const part = (v: Value, from: number, to: number): Value =>
+      slice(v, { axis: 1, start: from * hidden, end: to * hidden })
+    const both = sigmoid(add(part(x, 0, 2), part(r, 0, 2)))
+    const candidate = tanh(add(part(x, 2, 3), mul(part(both, 0, 1), part(r, 2, 3))))
+    const next = add(candidate, mul(part(both, 1, 2), sub(h, candidate)))
+    h = add(h, mul(present, sub(next, h)))
+    states[t] = reshape(h, [1, batch, hidden])
+  }
+  return concat(states, 0)
+}
+
+/** Of logits, without overflow: max(x, 0) - x t + log(1 + exp(-|x|)). */
+function binaryCrossEntropy(x: Value, targets: Value): Value {
+  const positive = maximum(x, scale(x, 0))
+  const magnitude = maximum(x, neg(x))
+  return add(sub(positive, mul(x, targets)), log(scale(exp(neg(magnitude)), 1, 1)))
+}
