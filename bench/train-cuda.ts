@@ -1,5 +1,5 @@
 // QLoRA training steps of a Mistral-7B-shaped model on one GPU, weights generated on the spot.
-// Usage: node --no-warnings --loader ts-node/esm bench/train-cuda.ts [--layers 32] [--steps 8] [--only NAME] [--profile]
+// Usage: node --no-warnings --loader ts-node/esm bench/train-cuda.ts [--layers 32] [--steps 8] [--only NAME] [--profile] [--overlap]
 import { parseArgs } from 'node:util'
 import {
   bf16,
@@ -52,6 +52,7 @@ const { values: args } = parseArgs({
     steps: { type: 'string', default: '8' },
     only: { type: 'string', default: '' },
     profile: { type: 'boolean', default: false },
+    overlap: { type: 'boolean', default: false },
   },
 })
 
@@ -147,7 +148,7 @@ async function trainSteps(
 
 async function measure(w: Workload, start: number): Promise<void> {
   const s = { ...mistral7b, layers: Number(args.layers), ...w.shape }
-  const session = await cudaBackend({ nf4: w.nf4 }).createSession()
+  const session = await cudaBackend({ nf4: w.nf4, overlap: args.overlap }).createSession()
   const programs: Program[] = [microStepProgram(s), updateProgram(s)]
   await bindAll(session, programs)
   const loaded = performance.now()

@@ -1,6 +1,7 @@
 import type { Program, ProgramNode, ValueId } from '../../ir/program.js'
 import { resultsOf } from '../../ir/program.js'
 import { sameShape, sameType } from '../../ir/tensor-type.js'
+import { joinLowRank, type LowRank } from './low-rank.js'
 
 /** A node after fusion: a product or a norm's backward may add a value to its result, and scale the product. */
 export interface FusedNode extends ProgramNode {
@@ -8,7 +9,13 @@ export interface FusedNode extends ProgramNode {
   readonly factor: number
   /** The cotangent of every row's loss, where linearCrossEntropy also gives the gradient of its rows (a third output). */
   readonly cotangent: number | null
+  /** A product of an adapter that the same kernel adds (linear only). */
+  readonly lowRank: LowRank | null
+  /** Rows of the stacked weight of which the node's weight is the first part; null where it is whole (linear only). */
+  readonly stackedRows: number | null
 }
+
+const UNFUSED = { accumulate: null, factor: 1, cotangent: null, lowRank: null, stackedRows: null } as const
 
 const isProduct = (op: string): boolean => op === 'linear' || op === 'matmul'
 
@@ -25,7 +32,7 @@ interface Chain {
  * accumulate into float32 states. Sums are reassociated where the addend exists before the product starts.
  */
 export function fuse(program: Program): FusedNode[] {
-  return joinLosses(program, new Fusion(program).run())
+  return joinLowRank(program, joinLosses(program, new Fusion(program).run()))
 }
 
 class Fusion {
@@ -36,7 +43,7 @@ class Fusion {
   private readonly chains = new Map<ValueId, Chain>()
 
   constructor(private readonly program: Program) {
-    this.nodes = program.nodes.map((node) => ({ ...node, accumulate: null, factor: 1, cotangent: null }))
+    this.nodes = program.nodes.map((node) => ({ ...node, ...UNFUSED }))
     const count = (id: ValueId): void => void this.uses.set(id, (this.uses.get(id) ?? 0) + 1)
     program.nodes.forEach((node) => node.inputs.forEach(count))
     resultsOf(program).forEach(count)

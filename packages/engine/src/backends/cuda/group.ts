@@ -24,12 +24,13 @@ const sameKind = (a: Grouped, b: Grouped): boolean =>
 export function groupLaunches(steps: readonly CudaStep[]): CudaStep[] {
   const result: CudaStep[] = []
   let run: CudaStep[] = []
-  const touchedBefore = { reads: new Set<BufferId>(), writes: new Set<BufferId>() }
+  const touchedBefore: Touched = { reads: new Set(), writes: new Set(), places: new Set() }
   const flush = (): void => {
     if (run.length > 0) result.push(join(run))
     run = []
     touchedBefore.reads.clear()
     touchedBefore.writes.clear()
+    touchedBefore.places.clear()
   }
   for (const step of steps) {
     const launch = groupOf(step)
@@ -44,18 +45,29 @@ export function groupLaunches(steps: readonly CudaStep[]): CudaStep[] {
     run.push(step)
     step.reads.forEach((id) => touchedBefore.reads.add(id))
     step.writes.forEach((id) => touchedBefore.writes.add(id))
+    placesWritten(step).forEach((place) => touchedBefore.places.add(place))
   }
   flush()
   return result
 }
 
+/** What the rows of a launch touch; they may write different parts of one buffer. */
+interface Touched {
+  readonly reads: Set<BufferId>
+  readonly writes: Set<BufferId>
+  readonly places: Set<string>
+}
+
+const placesWritten = ({ command }: CudaStep): string[] =>
+  command.kind === 'launch'
+    ? command.args.flatMap((a) => (a.kind === 'out' && a.ref ? [`${a.ref.buffer} ${a.ref.offset}`] : []))
+    : []
+
 /** Rows of one launch run in any order. */
-const independent = (
-  step: CudaStep,
-  before: { reads: ReadonlySet<BufferId>; writes: ReadonlySet<BufferId> },
-): boolean =>
+const independent = (step: CudaStep, before: Touched): boolean =>
   !step.reads.some((id) => before.writes.has(id)) &&
-  !step.writes.some((id) => before.reads.has(id) || before.writes.has(id))
+  !step.writes.some((id) => before.reads.has(id)) &&
+  !placesWritten(step).some((place) => before.places.has(place))
 
 function join(run: readonly CudaStep[]): CudaStep {
   const launches = run.map(groupOf).filter((launch) => launch !== null)

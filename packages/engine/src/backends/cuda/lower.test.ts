@@ -2,9 +2,10 @@ import { describe, expect, test } from 'vitest'
 import { Graph } from '../../ir/graph.js'
 import { grad } from '../../autodiff/grad.js'
 import { bf16, f32, i32, nf4 } from '../../ir/tensor-type.js'
-import { add, cast, full, scale } from '../../ops/elementwise.js'
+import { add, cast, full, mul, scale } from '../../ops/elementwise.js'
 import { linearCrossEntropy } from '../../ops/loss.js'
 import { sum } from '../../ops/reduce.js'
+import type { Value } from '../../ir/graph.js'
 import { linear, matmul } from '../../ops/matmul.js'
 import { adamwStep } from '../../ops/optim.js'
 import { printPlan } from '../../planner/plan.js'
@@ -95,6 +96,75 @@ describe('lowering', () => {
       'crossEntropyBoth',
       'gemm',
     ])
+  })
+
+  /** Projections of one input with adapters of rank 8 and 16, and the gradients of the input and of the adapters. */
+  function adapted(rows: number): Lowered {
+    const g = new Graph('adapted')
+    const x = g.input('x', bf16(rows, 64))
+    const states = (name: string, rank: number) => [
+      g.state(`${name}.a`, f32(rank, 64)),
+      g.state(`${name}.b`, f32(48, rank)),
+    ]
+    const pairs = [states('q', 8), states('k', 16), states('v', 8)]
+    const outputs = pairs.map(([a, b], i): Value => {
+      const base = linear(x, g.constant(`w${i}`, nf4([48, 64])))
+      return add(base, linear(linear(x, cast(a, 'bf16')), cast(b, 'bf16'), { alpha: 2 }))
+    })
+    const loss = sum(cast(mul(mul(outputs[0], outputs[1]), outputs[2]), 'f32'))
+    g.output('loss', loss)
+    if (rows > 8) grad(loss, [x, ...pairs.flat()]).forEach((value, i) => g.output(`d${i}`, value))
+    else outputs.forEach((value, i) => g.output(`y${i}`, value))
+    return lowerProgram(g.build(), packed)
+  }
+
+  test('adapters of one input share the product with their A, forward and for the gradient of the input', () => {
+    const lowered = adapted(40)
+    const shapes = lowered.steps.flatMap(({ command: c }) =>
+      c.kind === 'gemm' ? [`${c.shape.m}x${c.shape.n}x${c.shape.k} ${c.shape.lda} ${c.shape.ldb} ${c.shape.ldd}`] : [],
+    )
+    const count = (shape: string): number => shapes.filter((s) => s === shape).length
+    // One product with all A; those with B read their part of each row of 32, as do the gradients of B and of A.
+    expect(count('40x32x64 64 64 32')).toBe(1)
+    expect([count('40x48x8 32 8 48'), count('40x48x16 32 16 48')]).toEqual([2, 1])
+    expect([count('48x8x40 48 32 8'), count('48x16x40 48 32 16')]).toEqual([2, 1])
+    expect([count('40x8x48 48 8 32'), count('40x16x48 48 16 32')]).toEqual([2, 1])
+    expect([count('8x64x40 32 64 64'), count('16x64x40 32 64 64')]).toEqual([2, 1])
+    // One product with all A gives the gradient of the input.
+    expect(count('40x64x32 32 64 64')).toBe(1)
+    expect(shapes).toHaveLength(3 + 1 + 3 + 3 + 3 + 3 + 3 + 1)
+  })
+
+  test('the kernel of few rows adds the adapter to the base product', () => {
+    const lowered = adapted(3)
+    const entries = lowered.steps.flatMap(({ command: c }) =>
+      c.kind === 'launch' && c.entry.includes('atvec') ? [c.entry] : [],
+    )
+    expect(entries).toEqual(['matvecDense', 'nf4Matvec', 'nf4Matvec', 'nf4Matvec'])
+    expect(lowered.steps.filter(({ command }) => command.kind === 'gemm')).toEqual([])
+  })
+
+  test('with overlap a weight is dequantized while the product before the previous one is done', () => {
+    const g = new Graph('chain')
+    const names = ['w0', 'w1', 'w2', 'w3']
+    const y = names.reduce((x: Value, name) => linear(x, g.constant(name, nf4([64, 64]))), g.input('x', bf16(32, 64)))
+    g.output('y', y)
+    const { steps, memory } = lowerProgram(g.build(), { ...packed, overlap: true })
+    expect(steps.map(({ side, waitsFor }) => (side === undefined ? `use ${waitsFor}` : `fill ${side}`))).toEqual([
+      'fill 0',
+      'fill 1',
+      'use 0',
+      'fill 2',
+      'use 1',
+      'fill 3',
+      'use 2',
+      'use 3',
+    ])
+    const places = steps
+      .filter((s) => s.side !== undefined)
+      .map((s) => JSON.stringify(memory.locations.get(s.writes[0])))
+    expect(new Set(places).size).toBe(2)
+    expect(places[0]).toBe(places[2])
   })
 
   test('a product whose addend comes later is not reassociated', () => {

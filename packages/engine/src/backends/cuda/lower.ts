@@ -10,6 +10,8 @@ import { touched, type Command, type Gemm, type Launch, type Ref } from './comma
 import { fuse, type FusedNode } from './fuse.js'
 import { groupLaunches } from './group.js'
 import { cudaKernels } from './kernels/index.js'
+import { overlapDequantization } from './overlap.js'
+import { stackAdapters, type Place } from './stack.js'
 
 /** Memory of the session that a program uses: a tensor in the form that the program declares, or a part of an nf4 one. */
 export interface External {
@@ -22,6 +24,10 @@ export interface External {
 export interface CudaStep extends PlanStep {
   readonly op: string
   readonly command: Command
+  /** Runs on the second stream, after the steps before it, and records this event. */
+  readonly side?: number
+  /** Runs after the second stream's event. */
+  readonly waitsFor?: number
 }
 
 /** An operand of a node on the device. An nf4 constant has no `ref`. */
@@ -30,6 +36,15 @@ export interface Operand {
   readonly type: TensorType
   readonly ref: Ref
   readonly nf4: { readonly codes: Ref; readonly absmax: Ref; readonly name: string } | null
+  /** Elements from one row to the next where siblings lie between them; null where rows follow each other. */
+  readonly pitch: number | null
+}
+
+/** An adapter's second product, added by the kernel of the base product. */
+export interface LowRankView {
+  readonly x: Operand
+  readonly weight: Operand
+  readonly alpha: number
 }
 
 export interface LowerOptions {
@@ -39,6 +54,8 @@ export interface LowerOptions {
   readonly architecture: number
   /** Multiprocessors of the device: the grid of kernels that share their work evenly. */
   readonly multiprocessors: number
+  /** Dequantize on a second stream. */
+  readonly overlap?: boolean
 }
 
 export interface Lowered extends PlanRequest {
@@ -62,6 +79,9 @@ export interface NodeView<A extends Attrs = Attrs> {
   readonly factor: number
   /** See FusedNode (linearCrossEntropy only). */
   readonly cotangent: number | null
+  readonly lowRank: LowRankView | null
+  /** See FusedNode (linear only). */
+  readonly stackedRows: number | null
 }
 
 /** The part of a node that says what must be allocated. */
@@ -77,10 +97,14 @@ export class Emitter {
   readonly externals = new Map<BufferId, External>()
   private readonly externalIds = new Map<string, BufferId>()
   private readonly operands = new Map<ValueId, Operand>()
+  private readonly stacks = new Map<string, Ref>()
   private label = ''
   private op = ''
 
-  constructor(readonly options: LowerOptions) {}
+  constructor(
+    readonly options: LowerOptions,
+    private readonly places: ReadonlyMap<ValueId, Place> = new Map(),
+  ) {}
 
   enter(op: string, scope: string): void {
     this.op = op
@@ -116,15 +140,19 @@ export class Emitter {
   }
 
   /** Says that a value is found at `ref`. */
-  define(id: ValueId, type: TensorType, ref: Ref, nf4: Operand['nf4'] = null): Ref {
-    this.operands.set(id, { id, type, ref, nf4 })
+  define(id: ValueId, type: TensorType, ref: Ref, more: Partial<Pick<Operand, 'nf4' | 'pitch'>> = {}): Ref {
+    this.operands.set(id, { id, type, ref, nf4: null, pitch: null, ...more })
     return ref
   }
 
-  /** New memory for output `index` of a node. */
+  /** New memory for output `index` of a node, or its part of the memory that it shares. */
   alloc(node: NodeOutputs, index = 0): Ref {
-    const out = node.outputs[index]
-    return this.define(out.id, out.type, this.buffer(byteSize(out.type), `%${out.id}`))
+    const { id, type } = node.outputs[index]
+    const place = this.places.get(id)
+    if (!place) return this.define(id, type, this.buffer(byteSize(type), `%${id}`))
+    const whole = this.stacks.get(place.stack) ?? this.buffer(place.bytes, place.stack)
+    this.stacks.set(place.stack, whole)
+    return this.define(id, type, { buffer: whole.buffer, offset: place.offset }, { pitch: place.pitch })
   }
 
   launch(
@@ -188,21 +216,34 @@ function declareBound(
     codes: emitter.external({ name, part: 'codes', type: codes, role }),
     absmax: emitter.external({ name, part: 'absmax', type: absmax, role }),
   }
-  emitter.define(value, type, nf4.codes, nf4)
+  emitter.define(value, type, nf4.codes, { nf4 })
 }
+
+/** Ops whose kernels take operands with a pitch. */
+const STEPS_OVER_SIBLINGS: ReadonlySet<string> = new Set<OpName>(['linear', 'matmul', 'reshape'])
 
 function emitNode(emitter: Emitter, program: Program, node: FusedNode): void {
   const entry = cudaKernels[node.op as OpName] as CudaKernel<Attrs> | { unsupported: string }
   if (isUnsupported(entry)) throw new EngineError(`the cuda backend cannot run ${node.op}: ${entry.unsupported}`)
   emitter.enter(node.op, node.scope)
+  const inputs = node.inputs.map((id) => emitter.operand(id))
+  if (!STEPS_OVER_SIBLINGS.has(node.op) && inputs.some(({ pitch }) => pitch !== null))
+    throw internal(`${node.op} reads rows that do not follow each other`)
+  const { lowRank } = node
   entry(emitter, {
     op: node.op,
     attrs: node.attrs,
-    inputs: node.inputs.map((id) => emitter.operand(id)),
+    inputs,
     outputs: node.outputs.map((id) => ({ id, type: program.types[id] })),
     accumulate: node.accumulate === null ? null : emitter.operand(node.accumulate),
     factor: node.factor,
     cotangent: node.cotangent,
+    lowRank: lowRank && {
+      x: emitter.operand(lowRank.x),
+      weight: emitter.operand(lowRank.weight),
+      alpha: lowRank.alpha,
+    },
+    stackedRows: node.stackedRows,
   })
 }
 
@@ -234,10 +275,12 @@ function sinkSources(nodes: readonly FusedNode[]): FusedNode[] {
 
 /** Lowers a program to commands and plans its memory. */
 export function lowerProgram(program: Program, options: LowerOptions): Lowered {
-  const emitter = new Emitter(options)
+  const { nodes, places } = stackAdapters(program, fuse(program))
+  const emitter = new Emitter(options, places)
   const inputs = declareInputs(emitter, program)
-  for (const node of schedule(program, fuse(program))) emitNode(emitter, program, node)
+  for (const node of schedule(program, nodes)) emitNode(emitter, program, node)
   emitter.steps = groupLaunches(emitter.steps)
+  if (options.overlap) emitter.steps = overlapDequantization(emitter.steps)
   const outputs = emitOutputs(emitter, program)
   const request = (): PlanRequest => ({
     steps: emitter.steps,

@@ -1,10 +1,19 @@
 // y = alpha x W^T + add for few rows of x: decoding reads each weight once. Compiled once per element type T and ROWS.
-// The four warps of a block share the k axis of COLUMNS outputs and add their parts in a fixed order.
+// The four warps of a block share the k axis of COLUMNS outputs and add their parts in a fixed order. An adapter's product
+// with a narrow x may be added.
 #define COLUMNS 4
 #define WARPS 4
 
+#include "adapter.cuh"
+
+/** The adapter's part of the output that this thread writes. */
+__device__ __forceinline__ float adapter_part(const Adapter& adapter, int column, int n) {
+  const int c = threadIdx.x / ROWS;
+  return threadIdx.x < COLUMNS * ROWS && column + c < n ? adapter.at(threadIdx.x % ROWS, column + c) : 0.f;
+}
+
 /** Adds up the lanes and warps and writes the block's outputs of every row. */
-__device__ __forceinline__ void finish(T* y, const T* add, float (*total)[ROWS], int column, int n, float alpha) {
+__device__ __forceinline__ void finish(T* y, const T* add, float (*total)[ROWS], int column, int n, float alpha, float extra) {
   __shared__ float parts[WARPS][COLUMNS * ROWS];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
@@ -21,7 +30,7 @@ __device__ __forceinline__ void finish(T* y, const T* add, float (*total)[ROWS],
   float value = 0.f;
   for (int w = 0; w < WARPS; w++) value += parts[w][threadIdx.x];
   const size_t at = (size_t)r * n + column + c;
-  y[at] = From<T>::f32(alpha * value + (add ? to_f32(add[at]) : 0.f));
+  y[at] = From<T>::f32(alpha * value + extra + (add ? to_f32(add[at]) : 0.f));
 }
 
 __device__ __forceinline__ void load8(T* v, const T* from) {
@@ -34,11 +43,12 @@ __device__ __forceinline__ void load8(T* v, const T* from) {
 }
 
 /** An NF4 W[n, k], k a multiple of 32. */
-extern "C" __global__ void __launch_bounds__(WARPS * 32) matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int n, int k, int blockShift, float alpha) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32) matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int n, int k, int blockShift, float alpha, const T* lowX, const T* lowWeight, int rank, int pitch, float lowAlpha) {
   __shared__ float levels[16];
   if (threadIdx.x < 16) levels[threadIdx.x] = NF4_LEVELS[threadIdx.x];
   __syncthreads();
   const int column = blockIdx.x * COLUMNS;
+  const float extra = adapter_part({lowX, lowWeight, rank, pitch, lowAlpha}, column, n);
   float total[COLUMNS][ROWS] = {};
   for (int at = threadIdx.x * 32; at < k; at += WARPS * 1024) {
     uint4 words[COLUMNS];
@@ -71,12 +81,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) matvec(T* y, const T* x
 #pragma unroll
       for (int r = 0; r < ROWS; r++) total[c][r] = fmaf(partial[c][r], scale[c], total[c][r]);
   }
-  finish(y, add, total, column, n, alpha);
+  finish(y, add, total, column, n, alpha, extra);
 }
 
 /** A dense W[n, k] of type T, k a multiple of 8. */
-extern "C" __global__ void __launch_bounds__(WARPS * 32) matvecDense(T* y, const T* x, const T* weight, const T* add, int n, int k, float alpha) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32) matvecDense(T* y, const T* x, const T* weight, const T* add, int n, int k, float alpha, const T* lowX, const T* lowWeight, int rank, int pitch, float lowAlpha) {
   const int column = blockIdx.x * COLUMNS;
+  const float extra = adapter_part({lowX, lowWeight, rank, pitch, lowAlpha}, column, n);
   float total[COLUMNS][ROWS] = {};
 #pragma unroll 2
   for (int at = threadIdx.x * 8; at < k; at += WARPS * 256) {
@@ -93,5 +104,5 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) matvecDense(T* y, const
         for (int c = 0; c < COLUMNS; c++) total[c][r] = fmaf(to_f32(v[i]), to_f32(w[c][i]), total[c][r]);
     }
   }
-  finish(y, add, total, column, n, alpha);
+  finish(y, add, total, column, n, alpha, extra);
 }

@@ -7,7 +7,7 @@ import { BLOCK, blocksFor, broadcastStrides, padded } from './launch.js'
 const reshape: CudaKernel<AttrsOf<'reshape'>> = (ctx, node) => {
   const [x] = node.inputs
   const [out] = node.outputs
-  ctx.define(out.id, out.type, x.ref)
+  ctx.define(out.id, out.type, x.ref, { pitch: x.pitch })
 }
 
 /** y[index] = x[index * strides]. */

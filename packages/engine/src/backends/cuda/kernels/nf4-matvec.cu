@@ -5,6 +5,8 @@
 #define WARPS 8
 #define SPAN 4  // blocks of 64 that a warp loads at once
 
+#include "adapter.cuh"
+
 __device__ __forceinline__ void mma(float* c, const u32* a, const u32* b, bf16) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -34,7 +36,7 @@ __device__ __forceinline__ void load_codes(Codes& to, const u8* codes, const flo
     }
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) nf4Matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int rows, int n, int k, int blockShift, float alpha) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) nf4Matvec(T* y, const T* x, const u8* codes, const float* absmax, const T* add, int rows, int n, int k, int blockShift, float alpha, const T* lowX, const T* lowWeight, int rank, int pitch, float lowAlpha) {
   __shared__ u32 table[256 * 32];
   __shared__ float parts[WARPS][16][8];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
@@ -42,6 +44,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) nf4Matvec(T* y, cons
   const size_t mine[2] = {(size_t)min(column + g, n - 1) * k, (size_t)min(column + g + 8, n - 1) * k};
   Codes next;
   load_codes(next, codes, absmax, mine, warp * SPAN, blocks, blockShift, t);
+  const int c = threadIdx.x & 15, row = threadIdx.x >> 4;
+  const bool isOutput = row < rows && column + c < n;
+  const float extra = isOutput ? Adapter{lowX, lowWeight, rank, pitch, lowAlpha}.at(row, column + c) : 0.f;
   for (int byte = warp; byte < 256; byte += WARPS) table[byte * 32 + lane] = pack2(NF4_LEVELS[byte >> 4], NF4_LEVELS[byte & 15], T());
   __syncthreads();
   float total[4] = {};
@@ -79,11 +84,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 4) nf4Matvec(T* y, cons
   parts[warp][g + 8][2 * t] = total[2];
   parts[warp][g + 8][2 * t + 1] = total[3];
   __syncthreads();
-  if (threadIdx.x >= 128) return;
-  const int c = threadIdx.x & 15, row = threadIdx.x >> 4;
-  if (row >= rows || column + c >= n) return;
+  if (!isOutput) return;
   float value = 0.f;
   for (int w = 0; w < WARPS; w++) value += parts[w][c][row];
   const size_t at = (size_t)row * n + column + c;
-  y[at] = From<T>::f32(alpha * value + (add ? to_f32(add[at]) : 0.f));
+  y[at] = From<T>::f32(alpha * value + extra + (add ? to_f32(add[at]) : 0.f));
 }
