@@ -139,7 +139,7 @@ describe('the fine-tune script', () => {
 
   test('trains to its end where the Hub is down, and says that nothing was published', async () => {
     const env = { HF_ENDPOINT: 'http://127.0.0.1:9', HF_TOKEN: 'hf_test' }
-    const push = ['--push-to-hub', 'someone/adapter', '--push-when', 'every_save', '--budget-minutes', '0.5']
+    const push = ['--push-to-hub', 'someone/adapter', '--budget-minutes', '0.5']
     const ended = await finetune([...args(), '--out', at('unpublished'), ...push], env)
     expect(ended.stderr).toBe('')
     expect(ended.code).toBe(0)

@@ -55,6 +55,7 @@ export async function evidenceOf(s: EvidenceSources, step: number): Promise<Evid
     },
     hyperparameters: { ...s.recipe },
     data: {
+      kind: s.report.kind,
       files: used.map(({ sha256, read: records, used: count }) => ({ sha256, records, used: count })),
       trainConversations: s.report.train.examples,
       evalConversations: s.report.eval.examples,
@@ -67,7 +68,11 @@ export async function evidenceOf(s: EvidenceSources, step: number): Promise<Evid
       steps: step,
       epochs: Number(steps.at(-1)?.epoch ?? 0),
       trainLoss: steps.flatMap(({ step, loss }) => (loss === null ? [] : [{ step: Number(step), loss: Number(loss) }])),
-      evalLoss: evaluations.map(({ step, evalLoss }) => ({ step: Number(step), loss: Number(evalLoss) })),
+      evalLoss: evaluations.map(({ step, evalLoss, evalTokenAccuracy }) => ({
+        step: Number(step),
+        loss: Number(evalLoss),
+        tokenAccuracy: Number(evalTokenAccuracy),
+      })),
     },
     performance: {
       seconds: Number(last?.elapsedSeconds ?? 0),

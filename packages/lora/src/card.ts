@@ -41,6 +41,7 @@ function metadata(evidence: Evidence, base: string): string {
     'mirastral',
     'transformers',
     ...(evidence.quantization === null ? [] : ['qlora']),
+    ...(data.kind === 'pairs' ? ['dpo'] : []),
     ...purpose.tags,
   ]
   const known = isHubId(base) ? [`base_model:adapter:${base}`] : []
@@ -112,13 +113,14 @@ ${bullets([...limitations, ...purpose.limitations])}`
 function dataSection({ data }: Evidence): string {
   const share = data.tokens === 0 ? 0 : data.trainedTokens / data.tokens
   const dropped = Object.entries(data.dropped).filter(([, n]) => n > 0)
+  const what = data.kind === 'pairs' ? 'Pairs of a chosen and a rejected answer' : 'Conversations'
   const facts: (readonly [string, string])[] = [
-    ['Conversations trained on', number(data.trainConversations)],
-    ['Conversations held out for evaluation', number(data.evalConversations)],
+    [`${what} trained on`, number(data.trainConversations)],
+    [`${what} held out for evaluation`, number(data.evalConversations)],
     ['Tokens', number(data.tokens)],
     ['Tokens that carry loss (assistant turns)', `${number(data.trainedTokens)} (${(100 * share).toFixed(1)} %)`],
     ['Longest context, tokens', number(data.maxLength)],
-    ['Conversations cut to that length', number(data.truncatedConversations)],
+    [`${what} cut to that length`, number(data.truncatedConversations)],
     ...dropped.map(([reason, n]) => [`Records left out: ${reason}`, number(n)] as const),
   ]
   const files = data.files.map((f) => [f.sha256, number(f.records), number(f.used)])
@@ -176,7 +178,8 @@ ${table(['', ''], adapterFacts(evidence, config, base))}
 ${table(['setting', 'value'], settings)}`
 }
 
-function resultsSection({ results }: Evidence): string {
+function resultsSection({ results, data }: Evidence): string {
+  const isPairs = data.kind === 'pairs'
   const last = results.evalLoss.at(-1)
   const lastTrained = results.trainLoss.at(-1)
   const facts: (readonly [string, string])[] = [
@@ -184,10 +187,11 @@ function resultsSection({ results }: Evidence): string {
     ['Epochs', number(results.epochs)],
     ...(lastTrained === undefined ? [] : [['Last training loss', number(lastTrained.loss)] as const]),
     ...(last === undefined ? [] : [['Last evaluation loss', number(last.loss)] as const]),
-    ...(last === undefined ? [] : [['Perplexity', number(Math.exp(last.loss))] as const]),
+    // A loss per pair is none of tokens.
+    ...(last === undefined || isPairs ? [] : [['Perplexity', number(Math.exp(last.loss))] as const]),
     ...(last?.tokenAccuracy === undefined
       ? []
-      : [['Token accuracy', `${(100 * last.tokenAccuracy).toFixed(1)} %`] as const]),
+      : [[isPairs ? 'Pairs ranked rightly' : 'Token accuracy', `${(100 * last.tokenAccuracy).toFixed(1)} %`] as const]),
     ...(results.bestStep === null ? [] : [['Weights are those of step', number(results.bestStep)] as const]),
     ['Steps skipped (loss or gradient not finite)', number(results.skippedSteps)],
   ]

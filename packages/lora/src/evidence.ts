@@ -44,8 +44,10 @@ const dataFile = z.strictObject({
 })
 
 const data = z.strictObject({
+  /** What was trained on: conversations, or pairs of a chosen and a rejected answer. */
+  kind: z.enum(['conversations', 'pairs']).default('conversations'),
   files: z.array(dataFile),
-  /** Conversations trained on, and those held out for evaluation. */
+  /** Conversations (pairs) trained on, and those held out for evaluation. */
   trainConversations: count,
   evalConversations: count,
   /** Records left out, by reason. */

@@ -64,6 +64,15 @@ describe('a model card', () => {
     expect(card).toContain(line)
   })
 
+  it('of a run on pairs speaks of pairs', () => {
+    const pairs = { ...evidence, data: { ...evidence.data, kind: 'pairs' as const } }
+    const text = formatModelCard({ repo: 'me/helper', evidence: pairs, config })
+    expect(text).toContain('- dpo\n')
+    expect(text).toContain('| Pairs of a chosen and a rejected answer trained on | 57 |')
+    expect(text).toContain('| Pairs ranked rightly | 48.7 % |')
+    expect(text).not.toContain('Perplexity')
+  })
+
   it('has no line for what did not happen', () => {
     expect(card).not.toContain('broken JSON')
   })
