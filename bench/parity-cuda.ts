@@ -1,5 +1,6 @@
 // Loss, logits and all adapter gradients of whole models on the GPU, against the CPU backend in float32 on the same NF4
-// weights. Usage: node --no-warnings --loader ts-node/esm parity-cuda.ts [--only NAME] [--cpu-only]
+// weights: in bfloat16, with the rows of the batch as merged micro-batches, and in float16 with a scaled loss.
+// Usage: node --no-warnings --loader ts-node/esm parity-cuda.ts [--only NAME] [--cpu-only]
 import { parseArgs } from 'node:util'
 import { cudaBackend, Graph, i32, linear, ortBackend, reshape, type Backend } from '@mirastral/engine'
 import { initializeAdapter, modulesOfModel, parseLoraConfig, planLora, withLora } from '@mirastral/lora'
@@ -101,25 +102,58 @@ async function adapterFor(model: Model) {
 }
 
 type Tensors = Map<string, Float32Array>
+type Mode = 'whole' | 'merged' | 'float16'
+
+const LOSS_SCALE = 1024
+
+/** The rows of a batch as batches of their own. */
+function rowsOf(batch: ReturnType<typeof batchOf>) {
+  const { batchSize, sequenceLength: n } = batch
+  return Array.from({ length: batchSize }, (_, row) => {
+    const part = (data: Int32Array): Int32Array => data.slice(row * n, (row + 1) * n)
+    const targets = part(batch.targets)
+    return {
+      ...{ batchSize: 1, sequenceLength: n, inputIds: part(batch.inputIds), targets, positions: part(batch.positions) },
+      segmentIds: part(batch.segmentIds),
+      trainedTokens: targets.filter((t) => t >= 0).length,
+    }
+  })
+}
 
 /** Loss, gradients and the loss of an evaluation from the training step; logits from a program of their own. */
-async function resultsOf(backend: Backend, model: Model, c: Case): Promise<Tensors> {
+async function resultsOf(backend: Backend, model: Model, c: Case, mode: Mode): Promise<Tensors> {
   const adapter = await adapterFor(model)
   const batch = batchOf(c)
-  const options = parseTrainingOptions({ maxLength: c.tokens })
+  const precision = mode === 'float16' ? 'float16' : 'float32'
+  const options = parseTrainingOptions({ maxLength: c.tokens, precision })
   const step = await createTrainStep({ backend, model, adapter, options, checkpointing: 'none' })
   const results: Tensors = new Map()
+  const scale = mode === 'float16' ? LOSS_SCALE : 1
+  const at = { microStep: 1, lossScale: scale }
   try {
-    const { lossSum } = await step.accumulate(batch, { microStep: 1 })
+    const rows = rowsOf(batch)
+    const merged =
+      mode === 'merged'
+        ? await step.merging?.accumulate(
+            rows,
+            rows.map(() => at),
+          )
+        : undefined
+    const { lossSum } = merged ?? (await step.accumulate(batch, at))
     results.set('loss', Float32Array.of(lossSum / batch.trainedTokens))
     const evaluated = await step.evaluate(batch)
     results.set('evaluation loss', Float32Array.of(evaluated.lossSum / batch.trainedTokens))
-    for (const [name, { data }] of await step.readState())
-      if (name.startsWith(statePrefix.gradient)) results.set(name, data)
+    for (const [name, { data }] of await step.readState()) {
+      if (name.startsWith(statePrefix.gradient))
+        results.set(
+          name,
+          data.map((x) => x / scale),
+        )
+    }
   } finally {
     await step.dispose()
   }
-  results.set('logits', await logitsOf(backend, model, c, adapter))
+  if (mode === 'whole') results.set('logits', await logitsOf(backend, model, c, adapter))
   return results
 }
 
@@ -173,31 +207,39 @@ function joined(results: Tensors): Float32Array {
   return all
 }
 
-async function compare(c: Case): Promise<boolean> {
-  const model = randomModel(c.config)
-  const start = performance.now()
-  const expected = await resultsOf(ortBackend(), model, c)
-  const seconds = ((performance.now() - start) / 1000).toFixed(1)
-  console.log(`${c.name}: loss ${expected.get('loss')?.[0].toFixed(5)} on the CPU in ${seconds} s`)
-  if (args['cpu-only']) return true
-  const actual = await resultsOf(cudaBackend(), model, c)
-  const errors = [...expected].map(([name, values]) => {
-    return { name, error: relativeError(actual.get(name) ?? new Float32Array(), values) }
+const percent = (error: number | undefined): string => `${(100 * (error ?? NaN)).toFixed(2)}%`
+
+/** Prints how far the device is from the CPU, and says whether it is near enough. */
+function report(mode: Mode, actual: Tensors, expected: Tensors): boolean {
+  const errors = [...actual].map(([name, values]) => {
+    return { name, error: relativeError(values, expected.get(name) ?? new Float32Array()) }
   })
   const gradients = errors.filter(({ name }) => name.startsWith(statePrefix.gradient))
   const sorted = [...gradients].sort((a, b) => a.error - b.error)
   const [median, worst] = [sorted[sorted.length >> 1], sorted[sorted.length - 1]]
   const all = relativeError(joined(actual), joined(expected))
-  const isRight = [...errors.filter((e) => !gradients.includes(e)), { error: all }].every(
-    ({ error }) => error <= TOLERANCE,
-  )
-  const percent = (error: number | undefined): string => `${(100 * (error ?? NaN)).toFixed(2)}%`
-  const errorOf = (wanted: string): string => percent(errors.find(({ name }) => name === wanted)?.error)
+  const others = errors.filter((e) => !gradients.includes(e))
+  const isRight = [...others, { error: all }].every(({ error }) => error <= TOLERANCE)
+  const shown = [...others, { name: 'all gradients', error: all }].map(({ name, error }) => `${name} ${percent(error)}`)
   console.log(
-    `  ${isRight ? 'equal' : 'NOT EQUAL'} within ${percent(TOLERANCE)}: loss ${errorOf('loss')}, evaluation ${errorOf('evaluation loss')}, ` +
-      `logits ${errorOf('logits')}, all gradients ${percent(all)}; single gradients: median ${percent(median.error)}, ` +
-      `worst ${percent(worst.error)} (${worst.name.replace(/^.*layers/, 'layers')})`,
+    `  ${mode}: ${isRight ? 'equal' : 'NOT EQUAL'} within ${percent(TOLERANCE)}: ${shown.join(', ')}; single gradients: ` +
+      `median ${percent(median.error)}, worst ${percent(worst.error)} (${worst.name.replace(/^.*layers/, 'layers')})`,
   )
+  return isRight
+}
+
+async function compare(c: Case): Promise<boolean> {
+  const model = randomModel(c.config)
+  const start = performance.now()
+  const expected = await resultsOf(ortBackend(), model, c, 'whole')
+  const seconds = ((performance.now() - start) / 1000).toFixed(1)
+  console.log(`${c.name}: loss ${expected.get('loss')?.[0].toFixed(5)} on the CPU in ${seconds} s`)
+  if (args['cpu-only']) return true
+  let isRight = true
+  for (const mode of ['whole', ...(c.batch > 1 ? (['merged', 'float16'] as const) : [])] as const) {
+    const backend = cudaBackend({ compute: mode === 'float16' ? 'f16' : 'bf16' })
+    isRight = report(mode, await resultsOf(backend, model, c, mode), expected) && isRight
+  }
   return isRight
 }
 

@@ -181,10 +181,11 @@ export function parityChecks(make: (o: Partial<CudaOptions>) => Backend): Check[
       batch: 1,
       tokens: 33,
     }),
+    decodeCheck('decoding three tokens of one text', { ...s, batch: 1, tokens: 1, capacity: 12, segments: false }),
     decodeCheck('decoding three tokens', { ...s, batch: 3, tokens: 1, capacity: 12, segments: false }),
     decodeCheck('decoding three tokens of a large batch', {
       ...s,
-      batch: 45,
+      batch: 64,
       tokens: 1,
       capacity: 12,
       segments: false,
