@@ -2,6 +2,7 @@ import { open, readFile, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemErrorCode, writeError } from './errors.js'
 import { flush } from './files.js'
+import { parseJson } from './manifest.js'
 
 /**
  * The logs of an output folder, one JSON object per line. `train` and `eval` hold only what a resumed run reproduces bit for
@@ -48,15 +49,25 @@ export class MetricLogs {
     return lengths
   }
 
-  /** Cuts the logs back to the lengths that a checkpoint recorded (0 for none). Returns the logs that were shorter. */
-  async cutBack(lengths: LogLengths): Promise<LogName[]> {
-    const short: LogName[] = []
+  /**
+   * Cuts the logs back to the lengths that a checkpoint recorded (0 for none). Returns what was found wrong with them: training
+   * needs no log, but whoever reads them must know.
+   */
+  async cutBack(lengths: LogLengths): Promise<string[]> {
+    const problems: string[] = []
     for (const log of followed) {
       const size = await this.size(log)
-      if (size < lengths[log]) short.push(log)
-      else if (size > lengths[log]) await truncate(this.path(log), lengths[log])
+      if (size < lengths[log]) {
+        problems.push(`log ${log}: is shorter than the checkpoint knew; lines are missing`)
+        await this.repair(log)
+      } else if (size > lengths[log]) await truncate(this.path(log), lengths[log])
+      const { unreadable } = await this.parse(log)
+      if (unreadable > 0)
+        problems.push(
+          `log ${log}: ${unreadable} damaged ${unreadable === 1 ? 'line is' : 'lines are'} left out of reports`,
+        )
     }
-    return short
+    return problems
   }
 
   /** Ends a line that a kill left torn, so that the next one begins on a line of its own. For logs never cut back. */
@@ -66,15 +77,18 @@ export class MetricLogs {
     if (end < bytes.length) await truncate(this.path(log), end)
   }
 
-  /** All whole records of a log, or of its first `length` bytes. */
+  /** All whole records of a log, or of its first `length` bytes; damaged lines are left out. */
   async records(log: LogName, length = Infinity): Promise<unknown[]> {
+    return (await this.parse(log, length)).records
+  }
+
+  private async parse(log: LogName, length = Infinity): Promise<{ records: unknown[]; unreadable: number }> {
     const bytes = await this.read(log)
     const text = bytes.toString('utf8', 0, Math.min(length, bytes.length))
-    return text
-      .slice(0, text.lastIndexOf('\n') + 1)
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as unknown)
+    const lines = text.slice(0, text.lastIndexOf('\n') + 1).split('\n')
+    const parsed = lines.filter((line) => line !== '').map(parseJson)
+    const records = parsed.filter((record) => typeof record === 'object' && record !== null)
+    return { records, unreadable: parsed.length - records.length }
   }
 
   private path(log: LogName): string {

@@ -126,12 +126,7 @@ async function restore<B>(plan: Plan, step: TrainStep<B>, logs: MetricLogs, inpu
     await step.writeState(device)
   }
   const lengths = 'checkpoint' in plan ? plan.checkpoint.saved.logs : { train: 0, eval: 0, speed: 0 }
-  for (const log of await logs.cutBack(lengths)) {
-    input.events.emit({
-      type: 'warning',
-      message: `log ${log}: is shorter than the checkpoint knew; lines are missing`,
-    })
-  }
+  for (const message of await logs.cutBack(lengths)) input.events.emit({ type: 'warning', message })
   await logs.repair('segments')
 }
 

@@ -37,6 +37,13 @@ const stopped = async (): Promise<string> => {
   return folder
 }
 
+let whole: Promise<Buffer> | null = null
+const undisturbed = async (): Promise<Buffer> => {
+  const folder = await temporaryFolder()
+  await runTask(folder)
+  return readFile(join(folder, 'final_model', 'adapter_model.safetensors'))
+}
+
 const failure = async (work: Promise<unknown>): Promise<TrainerError> => {
   const error: unknown = await work.then(
     () => null,
@@ -84,6 +91,33 @@ describe('a checkpoint', () => {
       expect(await readLines(folder, 'train.jsonl')).toHaveLength(12)
     },
   )
+
+  const logs = ['train.jsonl', 'eval.jsonl', 'speed.jsonl', 'segments.jsonl', 'status.json']
+  it.each(logs.flatMap((log) => damages.map((damage) => ({ log, ...damage }))))(
+    'goes on to the same weights with $log $what, and what can be read of it stays readable',
+    async ({ log, what, damage }) => {
+      const folder = await stopped()
+      await damage(join(folder, 'results', log))
+      const { result, warnings } = await runTask(folder)
+      expect(result).toMatchObject({ status: 'finished', exitCode: 0 })
+      // A flipped bit may make one digit another.
+      const isSeen = ['train.jsonl', 'eval.jsonl', 'speed.jsonl'].includes(log) && what !== 'with a flipped bit'
+      if (isSeen) expect(warnings.join()).toMatch(`log ${log.slice(0, -6)}: is shorter`)
+      expect(warnings.join()).not.toMatch(/unexpected|JSON|position/i)
+      const weights = await readFile(join(folder, 'final_model', 'adapter_model.safetensors'))
+      expect(weights.equals(await (whole ??= undisturbed()))).toBe(true)
+      expect(await readFile(join(folder, 'report.html'), 'utf8')).toContain('Training report: step 12 of 12')
+    },
+  )
+
+  it('leaves out a damaged line of a log, and says so', async () => {
+    const folder = await stopped()
+    const path = join(folder, 'results', 'eval.jsonl')
+    await writeFile(path, (await readFile(path, 'utf8')).replace('{', '['))
+    const { warnings, result } = await runTask(folder)
+    expect(warnings).toEqual(['log eval: 1 damaged line is left out of reports'])
+    expect(result.evaluation?.step).toBe(12)
+  })
 
   it('that fell back gives what the uninterrupted run gives', async () => {
     const whole = await temporaryFolder()
