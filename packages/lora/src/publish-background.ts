@@ -75,9 +75,9 @@ export class BackgroundPublisher {
    * second call while the first waits can only shorten the wait.
    */
   async finish(milliseconds: number): Promise<readonly PublishOutcome[]> {
-    const timer = setTimeout(() => {
-      this.stop.abort(new Error('there was no time left'))
-    }, milliseconds)
+    const giveUp = (): void => this.stop.abort(new Error('there was no time left'))
+    // A timer cannot wait longer than this; 25 days are long enough.
+    const timer = setTimeout(giveUp, Math.min(milliseconds, 2 ** 31 - 1))
     await this.working
     clearTimeout(timer)
     this.stop.abort(new Error('publishing has ended'))

@@ -21,10 +21,10 @@ export type TrainerEvent =
   | { readonly type: 'step'; readonly record: StepRecord; readonly speed: Speed }
   | { readonly type: 'evaluate'; readonly evaluation: Evaluation }
   | { readonly type: 'save'; readonly checkpoint: string; readonly step: number; readonly seconds: number }
-  /** An adapter is on the Hub, or could not be brought there; `message` is the line that says so. */
+  /** An adapter is on the Hub, or could not be brought there, or the run waits for it; `message` is the line that says so. */
   | {
       readonly type: 'publish'
-      readonly status: 'published' | 'failed'
+      readonly status: 'published' | 'failed' | 'waiting'
       readonly folder: string
       readonly message: string
     }

@@ -5,6 +5,7 @@ import { BackgroundPublisher, formatModelCard, readAdapterConfig } from '@mirast
 import type { TimeBudget } from './budget.js'
 import type { RunStatus, TrainerEvents } from './events.js'
 import { writeFileAtomically } from './files.js'
+import { formatDuration } from './format.js'
 import type { OutputPaths } from './results.js'
 import type { StopSource } from './signals.js'
 
@@ -33,6 +34,9 @@ interface Context {
   readonly budget: TimeBudget
 }
 
+/** A wait shorter than this needs no explanation. */
+const silentMilliseconds = 2000
+
 /** What is left of the time budget for the process to end. */
 const reserveSeconds = 2
 
@@ -56,7 +60,12 @@ export function publishInBackground(request: PublishRequest, context: Context): 
   })
   /** Also asked for by a stop while a finished run waits: the second bound is then the shorter one. */
   const finish = async (seconds: number): Promise<void> => {
-    await publisher.finish(1000 * Math.max(0, Math.min(seconds, budget.remainingSeconds - reserveSeconds)))
+    const bound = Math.max(0, Math.min(seconds, budget.remainingSeconds - reserveSeconds))
+    const message = `waiting for the Hub, ${formatDuration(bound)} at most; everything is saved`
+    const wait = { type: 'publish', status: 'waiting', folder: paths.folder, message } as const
+    const explain = setTimeout(() => events.emit(wait), silentMilliseconds)
+    await publisher.finish(1000 * bound)
+    clearTimeout(explain)
   }
   const hurry = (): void => void finish(stoppedWaitSeconds)
   return async () => {
