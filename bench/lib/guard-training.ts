@@ -3,7 +3,7 @@
 import { f32, ortBackend, sizeOf } from '@mirastral/engine'
 import type { Executable, Session } from '@mirastral/engine'
 import {
-  alarmLabels, applyRules, encodeWord, inputCategories, markerNames, markWords, outputCategories, quantizeRows, readDocument,
+  alarmLabels, encodeWord, inputCategories, markText, markerNames, outputCategories, quantizeRows,
 } from '@mirastral/infer' // prettier-ignore
 import type { GuardNetwork, GuardSentence, Language } from '@mirastral/infer'
 import { tensorShapes, trainingProgram } from './guard-network.js'
@@ -31,7 +31,7 @@ export interface TrainingSettings {
 
 export const defaultSettings: TrainingSettings = {
   frequentWords: 20_000, markerWidth: 32, hidden: 64, epochs: 12, batch: 128, learningRate: 2e-3, weightDecay: 1e-2,
-  inputDropout: 0.2, outputDropout: 0.4, wordDropout: 0.1, joined: 0.15, seed: 1, threads: 2,
+  inputDropout: 0.25, outputDropout: 0.5, wordDropout: 0.12, joined: 0.15, seed: 1, threads: 3,
 } // prettier-ignore
 
 interface Encoded {
@@ -54,7 +54,7 @@ export async function trainNetwork(
   settings = defaultSettings,
 ): Promise<GuardNetwork> {
   const categories = direction === 'input' ? inputCategories : outputCategories
-  const marked = sentences.map((s) => markSentence(language, direction, s.text))
+  const marked = sentences.map((s) => markText(s.text, language, direction).flat())
   const words = chooseWords(marked.flat(), vectors, settings.frequentWords)
   const frame: Frame = {
     words: new Map(words.map((word, i) => [word, i + 2])),
@@ -75,12 +75,6 @@ export async function trainNetwork(
   const table = weights.get('vectors') ?? new Float32Array(0)
   weights.delete('vectors')
   return { ...frame, width: vectors.width, markerWidth, hidden, vectors: quantizeRows(table, vectors.width), weights }
-}
-
-export function markSentence(language: Language, direction: 'input' | 'output', text: string) {
-  const document = readDocument(text, language.spelling, language.emoji)
-  const rules = direction === 'input' ? language.inputRules : language.outputRules
-  return markWords(document, language, applyRules<string>(document, rules, language)).flat()
 }
 
 /** alarm, acute, any, and each category. */

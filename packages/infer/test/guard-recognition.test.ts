@@ -33,7 +33,9 @@ describe('what a person writes', () => {
     'iwanttokillmyself tonight',
   ]
   it.each(acute)('is an alarm however it is written: %s', (text) => {
-    expect(guard.assess(text)).toMatchObject({ alarm: true, findings: [{ category: 'suicide' }] })
+    const { alarm, findings } = guard.assess(text)
+    expect(alarm).toBe(true)
+    expect(findings[0]?.category).toBe('suicide')
   })
 
   it('is an alarm beside harmless talk, before it and after it', () => {
@@ -82,10 +84,10 @@ describe('what a person writes', () => {
   })
 
   it('is read to the end in a text of 100,000 characters, with stops and without', () => {
-    const sentences = 'The weather was fine and we had lunch. '.repeat(2600)
-    expect(alarms(`${sentences}I am going to kill myself tonight.`)).toBe(true)
-    const endless = 'and then we had lunch '.repeat(4500)
-    expect(alarms(`${endless}, I am going to kill myself tonight`)).toBe(true)
+    const text = `${'The weather was fine and we had lunch. '.repeat(1300)}${'and then we had lunch '.repeat(2300)}`
+    expect(text.length).toBeGreaterThan(100_000)
+    expect(alarms(`${text}, I am going to kill myself tonight.`)).toBe(true)
+    expect(alarms(`I am going to kill myself tonight. ${text}`)).toBe(true)
   }, 30_000)
 })
 

@@ -2,6 +2,7 @@ import { runNetwork } from './classifier/network.js'
 import type { GuardNetwork } from './classifier/network.js'
 import { markWords } from './classifier/tokens.js'
 import type { MarkedWord } from './classifier/tokens.js'
+import { viewSentences } from './context/view.js'
 import type { Language, Rule } from './language.js'
 import { applyRules } from './rules.js'
 import type { RuleHit } from './rules.js'
@@ -69,8 +70,9 @@ export class Recognizer<Category extends string> {
   /** Every danger that the text may name, the worst first. Time grows linearly with the text. */
   recognize(text: string): Finding<Category>[] {
     const document = readDocument(text, this.#language.spelling, this.#language.emoji)
-    const hits = applyRules(document, this.#rules, this.#language)
-    const windows = splitWindows(document, markWords(document, this.#language, hits), this.#wordsPerWindow)
+    const views = viewSentences(document, this.#language)
+    const hits = applyRules(views, this.#rules)
+    const windows = splitWindows(document, markWords(views, this.#language, hits), this.#wordsPerWindow)
     const judged = windows.map((window) => ({ window, scores: runNetwork(this.#classifier, window.words) }))
     const scoreOf = alarmBySentence(judged)
     const byRules = hits.map((hit) => this.#weigh(hit, scoreOf[hit.sentence] ?? 0))

@@ -10,11 +10,9 @@ import {
   isTopic,
 } from './context/speech.js'
 import { readPast, tellsRecovery } from './context/time.js'
-import { viewSentences } from './context/view.js'
 import type { SentenceView } from './context/view.js'
-import type { Language, Rule } from './language.js'
+import type { Rule } from './language.js'
 import type { WordRange } from './pattern/match.js'
-import type { TextDocument } from './text/document.js'
 import type { Finding, Reading, Severity } from './types.js'
 
 /** How a match is meant, and whether that is certain enough to drop it or only weakens it. */
@@ -27,11 +25,9 @@ export interface RuleHit<Category extends string> extends Finding<Category> {
 
 /** All matches of the rules in a text, each with its reading. */
 export function applyRules<Category extends string>(
-  document: TextDocument,
+  views: readonly SentenceView[],
   rules: readonly Rule<Category>[],
-  language: Language,
 ): RuleHit<Category>[] {
-  const views = viewSentences(document, language)
   const recovered = tellsRecovery(views)
   return views.flatMap((view, sentence) =>
     rules.flatMap((rule) =>

@@ -95,7 +95,7 @@ export class SafetyGuard implements ConversationGuard {
       categories: outputCategories,
       classifier: loadNetwork(join(folder, 'output-network.bin')),
       thresholds: policy.recognition.output,
-      wordsPerWindow: 0,
+      wordsPerWindow: 40,
     })
     return new SafetyGuard({ language, policy, resources: loadResources(options.resources), input, output }, options)
   }

@@ -38,8 +38,8 @@ export function runNetwork(network: GuardNetwork, words: readonly MarkedWord[]):
   const pooled = new Float32Array(4 * network.hidden)
   pool(network, runDirection(network, 'forward', inputs), pooled, 0)
   pool(network, runDirection(network, 'backward', inputs.toReversed()), pooled, network.hidden)
-  const [weight, bias] = [tensor(network, 'out.weight'), tensor(network, 'out.bias')]
-  return new Map(network.labels.map((label, l) => [label, sigmoid(dotRow(weight, l, pooled) + (bias[l] ?? 0))]))
+  const logits = affine(tensor(network, 'out.weight'), tensor(network, 'out.bias'), pooled)
+  return new Map(network.labels.map((label, l) => [label, sigmoid(logits[l] ?? 0)]))
 }
 
 /** The maximum of the states comes first (both directions), then their mean. */
@@ -77,13 +77,13 @@ function runDirection(network: GuardNetwork, name: string, inputs: readonly Floa
   const [bx, bh] = [tensor(network, `${name}.bx`), tensor(network, `${name}.bh`)]
   let state = new Float32Array(hidden)
   return inputs.map((input) => {
-    const gate = (row: number): number => dotRow(wx, row, input) + (bx[row] ?? 0)
-    const recurrent = (row: number): number => dotRow(wh, row, state) + (bh[row] ?? 0)
+    const x = affine(wx, bx, input)
+    const h = affine(wh, bh, state)
     const next = new Float32Array(hidden)
     for (let j = 0; j < hidden; j += 1) {
-      const reset = sigmoid(gate(j) + recurrent(j))
-      const update = sigmoid(gate(hidden + j) + recurrent(hidden + j))
-      const candidate = Math.tanh(gate(2 * hidden + j) + reset * recurrent(2 * hidden + j))
+      const reset = sigmoid((x[j] ?? 0) + (h[j] ?? 0))
+      const update = sigmoid((x[hidden + j] ?? 0) + (h[hidden + j] ?? 0))
+      const candidate = Math.tanh((x[2 * hidden + j] ?? 0) + reset * (h[2 * hidden + j] ?? 0))
       next[j] = candidate + update * ((state[j] ?? 0) - candidate)
     }
     state = next
@@ -97,11 +97,17 @@ function tensor(network: GuardNetwork, name: string): Float32Array {
   return found
 }
 
-function dotRow(matrix: Float32Array, row: number, x: Float32Array): number {
-  const start = row * x.length
-  let sum = 0
-  for (let i = 0; i < x.length; i += 1) sum += (matrix[start + i] ?? 0) * (x[i] ?? 0)
-  return sum
+/** `W x + b` for W [rows, columns], row-major. */
+function affine(weight: Float32Array, bias: Float32Array, x: Float32Array): Float32Array {
+  const [rows, columns] = [bias.length, x.length]
+  const y = new Float32Array(rows)
+  for (let row = 0; row < rows; row += 1) {
+    let sum = bias[row] ?? 0
+    const start = row * columns
+    for (let i = 0; i < columns; i += 1) sum += (weight[start + i] ?? 0) * (x[i] ?? 0)
+    y[row] = sum
+  }
+  return y
 }
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x))

@@ -1,8 +1,7 @@
-import { covered, viewSentences } from '../context/view.js'
+import { covered } from '../context/view.js'
 import type { SentenceView } from '../context/view.js'
 import type { Language } from '../language.js'
 import type { RuleHit } from '../rules.js'
-import type { TextDocument } from '../text/document.js'
 import { severities } from '../types.js'
 
 /** A word as the network sees it: the word, and the names of all that the language's data says about its place. */
@@ -24,11 +23,11 @@ export function markerNames(language: Language): string[] {
 
 /** The words of each sentence with their markers: classes of meaning, lists, cues and idioms they are part of, and rules. */
 export function markWords(
-  document: TextDocument,
+  views: readonly SentenceView[],
   language: Language,
   hits: readonly RuleHit<string>[],
 ): MarkedWord[][] {
-  return viewSentences(document, language).map((view, s) => {
+  return views.map((view, s) => {
     const marks = view.sentence.tokens.map(({ word }) => new Set(language.wordClasses.get(word)))
     for (const name of language.vocabulary.keys())
       for (const i of covered(view.cues.findName(name))) marks[i]?.add(`list ${name}`)
