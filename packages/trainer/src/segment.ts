@@ -92,7 +92,6 @@ export async function runSegment<B>(input: SegmentInput<B>): Promise<SegmentEnd>
 }
 
 function startingState<B>({ plan, options, step: { merging } }: SegmentInput<B>): LoopState {
-  if (plan.kind === 'resume') return structuredClone(plan.checkpoint.saved.state)
   const { mergeMicroBatches, precision, initialLossScale } = options
   if (mergeMicroBatches === true && !merging) {
     const message = 'mergeMicroBatches: this training step takes one micro-batch at a time; leave it out'
@@ -100,9 +99,23 @@ function startingState<B>({ plan, options, step: { merging } }: SegmentInput<B>)
   }
   const merge = mergeMicroBatches === 'auto' ? merging?.preferred === true : mergeMicroBatches
   const o = { merge, lossScale: precision === 'float16' ? initialLossScale : null }
+  if (plan.kind === 'resume') return resumedState(plan.checkpoint, options, initialState(1, 0, o))
   if (plan.kind !== 'incremental') return initialState(1, 0, o)
   const { run, startStep, step } = plan.checkpoint.saved.state
   return initialState(run + 1, startStep + step, o)
+}
+
+/** The state of a checkpoint; what depends on options that were changed with `acceptChangedOptions` begins anew. */
+function resumedState({ folder, saved }: Checkpoint, options: TrainingOptions, fresh: LoopState): LoopState {
+  const state = structuredClone(saved.state)
+  const recipe = recipeOf(options)
+  const hasChanged = (name: 'mergeMicroBatches' | 'precision'): boolean => saved.recipe[name] !== recipe[name]
+  if (!hasChanged('mergeMicroBatches') && !hasChanged('precision')) return state
+  if (state.window.microBatches > 0) {
+    const message = `checkpoint ${folder}: must lie between two steps for another precision or another merging of micro-batches, got one within a step; finish the step with the old options`
+    throw new TrainerError('MIRASTRAL_CHECKPOINT_MISMATCH', message)
+  }
+  return { ...state, merge: fresh.merge, ...(hasChanged('precision') && { lossScale: fresh.lossScale }) }
 }
 
 function checkLength(plan: Plan, microBatches: number): void {

@@ -106,6 +106,21 @@ describe('loss scaling', () => {
     ])
   })
 
+  it('begins or ends where a resumed run changes its precision, which it cannot do within a step', async () => {
+    const folder = await temporaryFolder()
+    const changed = { precision: 'float16', acceptChangedOptions: true } as const
+    await run(folder, {}, (e) => e.type === 'progress' && e.step === 1 && e.done === 1)
+    await expect(run(folder, changed)).rejects.toThrow(/must lie between two steps for another precision/)
+    await run(folder, {}, (e) => e.type === 'step' && e.record.step === 3)
+    const { result, warnings } = await run(folder, changed)
+    expect(result.status).toBe('finished')
+    expect(warnings).toEqual([
+      'option changed since the checkpoint: precision float16 where the checkpoint has float32',
+    ])
+    const state = await readFile(join(folder, 'results', 'checkpoint-8', 'mirastral_state.json'), 'utf8')
+    expect(JSON.parse(state)).toMatchObject({ state: { lossScale: { scale: 65_536, goodSteps: 5, overflows: 0 } } })
+  })
+
   it('begins with a power of two', () => {
     expect(() => parseTrainingOptions({ initialLossScale: 1000 })).toThrow(/initialLossScale: must be a power of two/)
   })
