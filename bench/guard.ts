@@ -1,7 +1,7 @@
 // How well the guard recognises what it must, and how often it cries wolf, on labelled sentences of data/guard/evaluation/.
 // Usage: node --loader ts-node/esm bench/guard.ts [split ...] [--show] [--json]
-//   split   train, dev, test (default: test). The classifier was trained on train, its thresholds were chosen by
-//           cross-validation over train; dev was measured before it was read, and read since; test was never read.
+//   split   train, dev, test (default: test). The classifier was trained on train, its thresholds were chosen on dev, which it
+//           was not trained on; each part of dev was measured once before anybody acted on it; test was never read.
 //   --show  prints the sentences that were missed; without it only their ids.
 import { SafetyGuard, inputCategories, isAlarm, outputCategories } from '@mirastral/infer'
 import type { Finding, Severity } from '@mirastral/infer'

@@ -23,7 +23,7 @@ export interface TrainingSettings {
   readonly outputDropout: number
   /** How often a word or a marker is hidden. */
   readonly wordDropout: number
-  /** How often a harmless sentence is put before or after another one. */
+  /** How often a harmless sentence is put before another one, and how often after it. */
   readonly joined: number
   readonly seed: number
   readonly threads: number
@@ -31,7 +31,7 @@ export interface TrainingSettings {
 
 export const defaultSettings: TrainingSettings = {
   frequentWords: 20_000, markerWidth: 32, hidden: 64, epochs: 12, batch: 128, learningRate: 2e-3, weightDecay: 1e-2,
-  inputDropout: 0.25, outputDropout: 0.5, wordDropout: 0.12, joined: 0.15, seed: 1, threads: 3,
+  inputDropout: 0.25, outputDropout: 0.5, wordDropout: 0.12, joined: 0.15, seed: 1, threads: 4,
 } // prettier-ignore
 
 interface Encoded {
@@ -177,11 +177,8 @@ function schedule(step: number, most: number, { learningRate }: TrainingSettings
 function makeBatches(examples: readonly Encoded[], { batch, joined }: TrainingSettings, random: () => number) {
   const fillers = examples.filter((e) => e.filler)
   const pick = (): Encoded | undefined => fillers[Math.floor(random() * fillers.length)]
-  const all = shuffled(examples, random).map((e) => {
-    const filler = random() < joined ? pick() : undefined
-    if (!filler) return e
-    return random() < 0.5 ? join(filler, e, e.targets) : join(e, filler, e.targets)
-  })
+  const beside = (): Encoded | undefined => (random() < joined ? pick() : undefined)
+  const all = shuffled(examples, random).map((e) => join([beside(), e, beside()], e.targets))
   const batches = lengths.flatMap((length, i) => {
     const shorter = lengths[i - 1] ?? 0
     const last = i === lengths.length - 1
@@ -194,12 +191,15 @@ function makeBatches(examples: readonly Encoded[], { batch, joined }: TrainingSe
   return shuffled(batches, random)
 }
 
-const join = (a: Encoded, b: Encoded, targets: readonly number[]): Encoded => ({
-  rows: [...a.rows, ...b.rows],
-  markers: [...a.markers, ...b.markers],
-  targets,
-  filler: false,
-})
+function join(parts: readonly (Encoded | undefined)[], targets: readonly number[]): Encoded {
+  const present = parts.filter((part) => part !== undefined)
+  return {
+    rows: present.flatMap((part) => part.rows),
+    markers: present.flatMap((part) => part.markers),
+    targets,
+    filler: false,
+  }
+}
 
 function shuffled<T>(list: readonly T[], random: () => number): T[] {
   return list

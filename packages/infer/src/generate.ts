@@ -63,7 +63,10 @@ export interface EngineTextGenerator extends TextGenerator {
 /** Where the context length is not given: enough for long conversations, and a cache that fits any machine. */
 const DEFAULT_CONTEXT = 4096
 
-/** Loads a model with its tokenizer and adapter for generation. */
+/**
+ * Loads a model with its tokenizer and adapter for generation. It answers everybody with whatever the model says: put
+ * `guardGenerator(generator, SafetyGuard.load())` in front of people.
+ */
 export async function createTextGenerator(request: GeneratorRequest): Promise<EngineTextGenerator> {
   const { model } = request
   const folder = request.tokenizerFolder ?? model.folder

@@ -139,6 +139,27 @@ describe('mirastral serve', () => {
     expect(await page.text()).toContain('Please call 112.')
   })
 
+  it('has the safety guard on by default, and says so plainly when it is off', async () => {
+    const crisis = {
+      model: 'echo',
+      messages: [{ role: 'user' as const, content: 'I am going to kill myself tonight.' }],
+    }
+    const guarded = await serveEcho(['--guard-country', 'US'])
+    const answer = await guarded.client.chat.completions.create(crisis)
+    expect(answer.choices[0].message.content).toContain('988')
+    const body = JSON.stringify({ turns: crisis.messages })
+    const headers = { 'content-type': 'application/json' }
+    const page = await (await fetch(`${guarded.url}/api/chat`, { method: 'POST', headers, body })).text()
+    expect(page).toContain('"type":"notice"')
+    expect(page).toContain('988')
+    expect(guarded.text.err).not.toMatch(/WARNING|kill/)
+
+    const open = await serveEcho(['--no-guard'])
+    const echoed = await open.client.chat.completions.create(crisis)
+    expect(echoed.choices[0].message.content).toBe('I am going to kill myself tonight.')
+    expect(open.text.err).toContain('WARNING: no safety guard is in the path')
+  })
+
   it('keeps a profile, encrypted, over a restart', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'serve-'))
     const args = ['--profile', join(folder, 'profile.json')]
@@ -158,7 +179,18 @@ describe('mirastral serve', () => {
 
   it('serves a model with an adapter: text, a schema and a forced tool call, each repeatable', async () => {
     const { model, adapter } = await randomModel()
-    const run = mirastral(['serve', '--model', model, '--adapter', adapter, '--port', '0', '--page', 'off'])
+    const run = mirastral([
+      'serve',
+      '--model',
+      model,
+      '--adapter',
+      adapter,
+      '--port',
+      '0',
+      '--page',
+      'off',
+      '--no-guard',
+    ])
     const [, url] = await run.says(/(http:\/\/[^/]+)\/v1/)
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 })
     const [{ id }] = (await client.models.list()).data
@@ -200,6 +232,8 @@ describe('mirastral serve', () => {
     const folder = await mkdtemp(join(tmpdir(), 'serve-'))
     const notOne = join(folder, 'module.mjs')
     await writeFile(notOne, 'export default 5')
+    const emptyPolicy = join(folder, 'policy.json')
+    await writeFile(emptyPolicy, '{}')
     const cases: [string[], RegExp][] = [
       [[], /^error: mirastral: there is no command \(none\)\nusage:/],
       [['serve'], /^error: mirastral serve: --model: give either a model or a generator; --help lists the options\n$/],
@@ -209,6 +243,11 @@ describe('mirastral serve', () => {
         ['serve', '--generator', echo, '--guard', echo],
         /has no default export that is a ConversationGuard or makes one\n$/,
       ],
+      [
+        ['serve', '--generator', echo, '--guard-policy', 'gone'],
+        /--guard-policy: gone must be a JSON file that can be/,
+      ],
+      [['serve', '--generator', echo, '--guard-policy', emptyPolicy], /^error: guard: policy/],
       [['serve', '--generator', echo, '--host', '0.0.0.0'], /^error: serve: an API key is needed for any address but/],
       [['serve', '--generator', echo, '--profile', 'p'], /set the variable MIRASTRAL_PROFILE_PASSPHRASE/],
       [['serve', '--generator', echo, '--system-prompt', 'gone'], /--system-prompt: cannot read gone \(ENOENT\)/],

@@ -11,6 +11,7 @@ describe('readServeOptions', () => {
       'no-guard': false,
       host: '127.0.0.1',
       port: 0,
+      'no-guard': false,
       page: 'on',
       temperature: 0.7,
       'top-p': 0.95,
@@ -27,7 +28,7 @@ describe('readServeOptions', () => {
   })
 
   it('mentions every option in its help', () => {
-    for (const name of 'model adapter generator model-id quantization context threads host port api-key-file guard system-prompt temperature top-p max-new-tokens profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
+    for (const name of 'model adapter generator model-id quantization context threads host port api-key-file guard no-guard guard-policy guard-country system-prompt temperature top-p max-new-tokens profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
   })
 
   it('names everything that is wrong at once', () => {
@@ -40,6 +41,9 @@ describe('readServeOptions', () => {
       /3 problems:\n.*--port:.*\n.*--temperature:.*\n.*--page:/,
     )
     expect(read('--generator', 'g', '--adapter', 'a')).toThrow('--adapter: needs --model')
+    expect(read('--model', 'm', '--guard', 'g.js', '--no-guard')).toThrow('--no-guard: contradicts --guard')
+    expect(read('--model', 'm', '--no-guard', '--guard-country', 'US')).toThrow('--guard: --guard-policy and')
+    expect(read('--model', 'm', '--guard-country', 'USA')).toThrow('--guard-country: must be a country code')
     expect(read('--modle', 'm')).toThrow("mirastral serve: Unknown option '--modle'; --help lists the options")
   })
 })

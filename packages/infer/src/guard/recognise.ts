@@ -8,7 +8,7 @@ import { applyRules } from './rules.js'
 import type { RuleHit } from './rules.js'
 import { readDocument } from './text/document.js'
 import type { TextDocument } from './text/document.js'
-import { severityRank } from './types.js'
+import { isAlarm, severityRank } from './types.js'
 import type { Finding, Severity, Span } from './types.js'
 
 /** How the classifier's probabilities are used beside the rules; part of the policy. */
@@ -72,10 +72,17 @@ export class Recognizer<Category extends string> {
     const document = readDocument(text, this.#language.spelling, this.#language.emoji)
     const views = viewSentences(document, this.#language)
     const hits = applyRules(views, this.#rules)
-    const windows = splitWindows(document, markWords(views, this.#language, hits), this.#wordsPerWindow)
+    const marked = markWords(views, this.#language, hits)
+    const windows = splitWindows(document, marked, this.#wordsPerWindow)
     const judged = windows.map((window) => ({ window, scores: runNetwork(this.#classifier, window.words) }))
-    const scoreOf = alarmBySentence(judged)
-    const byRules = hits.map((hit) => this.#weigh(hit, scoreOf[hit.sentence] ?? 0))
+    const inContext = alarmBySentence(judged)
+    // Much harmless talk around it must not hide a sentence that a rule knows: it is judged by itself too.
+    const alone = memoize(
+      (s) => runNetwork(this.#classifier, (marked[s] ?? []).slice(0, longestWindow)).get('alarm') ?? 0,
+    )
+    const byRules = hits.map((hit) =>
+      this.#weigh(hit, Math.max(inContext[hit.sentence] ?? 0, isAlarm(hit.severity) ? alone(hit.sentence) : 0)),
+    )
     const byClassifier = judged.flatMap(({ window, scores }) => this.#judge(window, scores))
     return [...byRules, ...byClassifier]
       .filter((finding) => finding.severity !== 'none')
@@ -102,6 +109,15 @@ export class Recognizer<Category extends string> {
     const alarm = (scores.get('acute') ?? 0) >= this.#thresholds.acute ? 'acute' : 'high'
     const severity = score >= this.#thresholds.alarm ? alarm : 'concern'
     return [{ category, severity, reading: 'plain', evidence: span, source: 'classifier', score }]
+  }
+}
+
+function memoize(compute: (key: number) => number): (key: number) => number {
+  const known = new Map<number, number>()
+  return (key) => {
+    const value = known.get(key) ?? compute(key)
+    known.set(key, value)
+    return value
   }
 }
 
