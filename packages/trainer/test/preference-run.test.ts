@@ -32,6 +32,8 @@ interface Case {
   lossType: PreferenceLossType
   beta: number
   learningRate: number
+  labelSmoothing: number
+  accumulation: number
   history: Record<string, number>[]
   final: Record<string, { shape: number[]; data: number[] }>
 }
@@ -55,22 +57,22 @@ const pairs = golden.pairs.map(({ prompt_ids, chosen_ids, rejected_ids }): Prefe
 const lora = { r: 4, loraAlpha: 8, targetModules: ['q_proj', 'v_proj'] }
 const batching = { batchSize: 2, padTokenId: 0, sequenceLength: 16 }
 
-const optionsOf = (learningRate: number) => ({
+const optionsOf = ({ learningRate, accumulation }: Pick<Case, 'learningRate' | 'accumulation'>) => ({
   learningRate,
   maxSteps: 10,
   perDeviceTrainBatchSize: 2,
-  gradientAccumulationSteps: 2,
+  gradientAccumulationSteps: accumulation,
   budgetMinutes: null,
   tensorboard: false,
 })
 
-async function makeStep(expected: Pick<Case, 'lossType' | 'beta' | 'learningRate'>): Promise<PreferenceStep> {
+async function makeStep(expected: Case): Promise<PreferenceStep> {
   const adapterTensors = new Map(
     Object.entries(golden.initial).map(([key, { shape, data }]) => [key, { shape, data: Float32Array.from(data) }]),
   )
-  const options = optionsOf(expected.learningRate)
+  const options = optionsOf(expected)
   const request = await tinyRequest({ lora, options, quantization: 'none', adapterTensors })
-  return createPreferenceStep({ ...request, preference: { ...expected, labelSmoothing: 0 } })
+  return createPreferenceStep({ ...request, preference: expected })
 }
 
 async function trainPairs(folder: string, expected: Case): Promise<TrainResult> {
@@ -92,7 +94,7 @@ async function trainPairs(folder: string, expected: Case): Promise<TrainResult> 
     },
     saveAdapter: tinySaveAdapter(lora),
     handleSignals: false,
-    options: parseTrainingOptions({ ...optionsOf(expected.learningRate), evalOnStart: true }),
+    options: parseTrainingOptions({ ...optionsOf(expected), evalOnStart: true }),
   })
   await step.dispose()
   return result
@@ -226,7 +228,7 @@ describe('a run on pairs', () => {
         if (limit !== null && done >= limit) stop.request({ kind: 'budget', seconds: 60 })
       },
     })
-    const options = { ...optionsOf(expected.learningRate), saveSteps: 4, evalStrategy: 'steps' as const, evalSteps: 3 }
+    const options = { ...optionsOf(expected), saveSteps: 4, evalStrategy: 'steps' as const, evalSteps: 3 }
     const request = { outputDir: folder, identity, ...parts, saveAdapter: tinySaveAdapter(lora), stop, events, options }
     return train<PreferenceBatch>({ ...request, handleSignals: false }).then((result) => ({ result, computed }))
   }
@@ -273,7 +275,7 @@ describe('a run on pairs', () => {
       }),
       saveAdapter: tinySaveAdapter(lora),
       handleSignals: false,
-      options: optionsOf(expected.learningRate),
+      options: optionsOf(expected),
       progress: { write: (text: string) => lines.push(text) },
     })
     const said = lines.join('')
