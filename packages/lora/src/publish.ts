@@ -94,6 +94,19 @@ export async function publishAdapter(
   }
 }
 
+/**
+ * What is wrong with a repository's name or the token, before anything is asked of the Hub; null if nothing is. For telling it
+ * at the start of what will publish at its end.
+ */
+export async function publishProblem(repo: string, options: PublishOptions = {}): Promise<string | null> {
+  try {
+    await targetOf(repo, options)
+    return null
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
 /** Brings the repository up to date and checks that it is. */
 async function upload(
   target: HubTarget,

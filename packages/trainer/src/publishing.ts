@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { EvidenceInput, PublishOptions, PublishOutcome } from '@mirastral/lora'
-import { BackgroundPublisher, formatModelCard, readAdapterConfig } from '@mirastral/lora'
+import { BackgroundPublisher, formatModelCard, publishProblem, readAdapterConfig } from '@mirastral/lora'
 import type { TimeBudget } from './budget.js'
 import type { RunStatus, TrainerEvents } from './events.js'
 import { writeFileAtomically } from './files.js'
@@ -51,6 +51,12 @@ export function publishInBackground(request: PublishRequest, context: Context): 
   const { events, stop, paths, budget } = context
   const { repo, when, evidence, options, finishedWaitSeconds = 600, stoppedWaitSeconds = 20 } = request
   const publisher = new BackgroundPublisher(repo, { ...options, onOutcome: describeOutcomes(events, paths) })
+  // Better heard now than after hours.
+  const early = publishProblem(repo, options).then((problem) => {
+    if (problem === null) return
+    const message = `nothing can be published as it is: ${problem}; training goes on`
+    events.emit({ type: 'publish', status: 'failed', folder: paths.folder, message })
+  })
   let ended: { status: RunStatus; step: number } | null = null
   const remove = events.onAny((event) => {
     if (event.type === 'stop') ended = event
@@ -70,6 +76,7 @@ export function publishInBackground(request: PublishRequest, context: Context): 
   const hurry = (): void => void finish(stoppedWaitSeconds)
   return async () => {
     remove()
+    await early
     if (ended !== null) await enqueueFinal(publisher, request, context, ended)
     stop.signal.addEventListener('abort', hurry, { once: true })
     const isDone = ended?.status === 'finished' || ended?.status === 'nothing-new'

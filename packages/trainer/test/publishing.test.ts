@@ -170,6 +170,18 @@ describe('a run whose Hub', () => {
     },
   )
 
+  it('cannot be asked, for there is no token or no such name, is told at the start', async () => {
+    const nameless = await run({ repo: 'helper' })
+    expect(nameless.result).toMatchObject({ status: 'finished', exitCode: 0 })
+    const types = nameless.events.map((event) => event.type)
+    expect(types.indexOf('publish')).toBeLessThan(types.indexOf('step'))
+    expect(told(nameless)).toEqual([
+      'nothing can be published as it is: repository: must be owner/name, got "helper"; training goes on',
+      'checkpoint-3 is not published: repository: must be owner/name, got "helper"',
+      'the final model is not published: repository: must be owner/name, got "helper"; run the same command again to try once more',
+    ])
+  })
+
   it('goes away in the middle is told, and the next start, with nothing new to train on, publishes', async () => {
     let commits = 0
     hub.fault = (_method, path) => (path.includes('/commit/') && ++commits > 1 ? 'drop' : undefined)
