@@ -106,6 +106,23 @@ describe('requests that end early', () => {
     expect(generator.requests).toHaveLength(10)
   })
 
+  it('stops the generation of a stream that is left before its first event is read', async () => {
+    const generator = scriptedGenerator(() => words(1000, 5))
+    const app = createApp({ models: [generator] })
+    for (const wait of [0, 20]) {
+      const request = new Request('http://127.0.0.1/v1/completions', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', host: '127.0.0.1' },
+        body: JSON.stringify({ model, prompt: 'private words', max_tokens: 500, stream: true }),
+      })
+      const response = await app.fetch(request)
+      await new Promise((resolve) => setTimeout(resolve, wait))
+      await response.body?.cancel()
+      await until(() => app.load().active === 0 && generator.active === 0)
+    }
+    expect(generator.requests).toHaveLength(2)
+  })
+
   it('frees the place of a whole answer, and of a request that waits', async () => {
     const generator = scriptedGenerator(() => words(1000, 5))
     const { client, load } = await startTestServer({ models: [generator], limits: { concurrency: 1 } })

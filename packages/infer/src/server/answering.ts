@@ -103,13 +103,23 @@ export class Answering {
   }
 }
 
-async function* startingWith(
+/**
+ * The source from its first event on, which was asked for already. Not a generator of its own: one that is left before or
+ * at its first event would not let go of the source.
+ */
+function startingWith(
   first: IteratorResult<string, void>,
   source: AsyncGenerator<string, void, void>,
-): AsyncGenerator<string, void, void> {
-  if (first.done === true) return
-  yield first.value
-  yield* source
+): AsyncIterator<string, void> {
+  let given = false
+  return {
+    next: () => {
+      if (given) return source.next()
+      given = true
+      return Promise.resolve(first)
+    },
+    return: () => source.return(),
+  }
 }
 
 /** A signal that aborts with any of the others; `unlink` lets go of them, which live longer. */
