@@ -1,5 +1,5 @@
 // QLoRA training steps of a Mistral-7B-shaped model on one GPU, weights generated on the spot.
-// Usage: node --no-warnings --loader ts-node/esm bench/train-cuda.ts [--layers 32] [--steps 8] [--only NAME] [--profile] [--overlap]
+// Usage: node --no-warnings --loader ts-node/esm bench/train-cuda.ts [--layers 32] [--steps 8] [--only NAME] [--profile]
 import { parseArgs } from 'node:util'
 import {
   bf16,
@@ -52,7 +52,6 @@ const { values: args } = parseArgs({
     steps: { type: 'string', default: '8' },
     only: { type: 'string', default: '' },
     profile: { type: 'boolean', default: false },
-    overlap: { type: 'boolean', default: false },
   },
 })
 
@@ -150,7 +149,7 @@ async function measure(w: Workload): Promise<void> {
   const s = { ...mistral7b, layers: Number(args.layers), ...w.shape }
   const rate = await productRate(s.batch * s.tokens)
   const start = performance.now()
-  const session = await cudaBackend({ nf4: w.nf4, overlap: args.overlap }).createSession()
+  const session = await cudaBackend({ nf4: w.nf4 }).createSession()
   const programs: Program[] = [microStepProgram(s), updateProgram(s)]
   await bindAll(session, programs)
   const loaded = performance.now()

@@ -53,34 +53,6 @@ export function fallbackLaunch({ shape: s, a, b, c, d, alpha }: Gemm): Launch {
 
 /** Gives a step its addresses. The kernels it needs must be loaded. */
 export function callOf(ctx: CallContext, step: CudaStep): Call {
-  const { side, waitsFor } = step
-  if (side !== undefined) return sideCall(ctx, step, side)
-  const call = mainCall(ctx, step)
-  return waitsFor === undefined
-    ? call
-    : {
-        ...call,
-        enqueue: () => {
-          ctx.device.waitForSide(waitsFor, call.label)
-          call.enqueue()
-        },
-      }
-}
-
-/** A launch on the second stream, after all that the first stream was given before. */
-function sideCall(ctx: CallContext, { command, label, op }: CudaStep, event: number): Call {
-  const { device } = ctx
-  if (command.kind !== 'launch') throw internal('only kernels run on the second stream')
-  const launch = launchCall(ctx, command, label, device.sideStream)
-  const enqueue = (): void => {
-    device.forkSide(label)
-    launch()
-    device.recordSide(event, label)
-  }
-  return { label, op, kernel: command.entry, enqueue }
-}
-
-function mainCall(ctx: CallContext, step: CudaStep): Call {
   const { command, label, op } = step
   const doing = label
   switch (command.kind) {
@@ -110,16 +82,11 @@ function gemmCall({ gemms, addressOf }: CallContext, gemm: Gemm, plan: GemmPlan,
 }
 
 /** Launches a kernel with arguments laid out once. */
-function launchCall(
-  { device, modules, addressOf }: CallContext,
-  launch: Launch,
-  doing: string,
-  stream = device.stream,
-): () => void {
+function launchCall({ device, modules, addressOf }: CallContext, launch: Launch, doing: string): () => void {
   const { source, entry, grid, block, sharedBytes, args } = launch
   const kernel = modules.function(source, entry, sharedBytes)
   const { values, pointers } = packArguments(args, addressOf, device.libraries.addressOf)
-  const { driver } = device
+  const { driver, stream } = device
   return () => {
     if (values.byteLength === 0) throw internal('launch arguments were released')
     const status = driver.cuLaunchKernel(

@@ -21,6 +21,7 @@ function sources(): KernelSource[] {
     { file: 'matmul', defines: { T: 'bf16', TOUT: 'float' } },
     { file: 'quant', defines: { T: 'bf16' } },
     { file: 'nf4-matvec', defines: { T: 'bf16' } },
+    { file: 'matvec', defines: { T: 'bf16', ROWS: 8 } },
     { file: 'flash-attention', defines: { T: 'bf16', HEAD_DIM: 96, WARPS: 4 } },
   ]
 }
@@ -39,9 +40,11 @@ if (typeof nvrtc === 'string') {
       expect((await compilerFor(80).compile(source)).length).toBeGreaterThan(1000)
     })
 
-    test('the warp-group kernels for sm_90a', async () => {
-      const source = { file: 'wgmma-attention', defines: { T: 'bf16', HEAD_DIM: 128 } }
-      expect((await compilerFor(90).compile(source)).length).toBeGreaterThan(1000)
+    test.each([
+      { T: 'bf16', HEAD_DIM: 128 },
+      { T: 'f16', HEAD_DIM: 64 },
+    ])('the warp-group kernels for sm_90a, %o', async (defines) => {
+      expect((await compilerFor(90).compile({ file: 'wgmma-attention', defines })).length).toBeGreaterThan(1000)
     })
   })
 }

@@ -1,7 +1,6 @@
 import { BackendUnavailableError } from '../../errors.js'
 import { CudaError, CudaOutOfMemoryError } from './errors.js'
 import type { Driver, Foreign, Libraries } from './ffi.js'
-import { SIDE_EVENTS } from './overlap.js'
 
 const OUT_OF_MEMORY = 2
 const NOT_READY = 600
@@ -29,8 +28,6 @@ const STATUS_NAMES: Readonly<Record<number, string>> = {
 
 const ATTRIBUTE = { multiprocessors: 16, major: 75, minor: 76 } as const
 const NON_BLOCKING_STREAM = 1
-/** The driver takes the greatest priority that the device has. */
-const FIRST = -100
 
 /** What is known of a device. */
 export interface DeviceInfo {
@@ -51,10 +48,6 @@ export function check(call: string, doing: string, status: number): void {
 export class Device {
   readonly info: DeviceInfo
   readonly stream: bigint
-  /** For work beside the first stream's: its blocks go before those that wait. */
-  readonly sideStream: bigint
-  private readonly sideEvents: readonly bigint[]
-  private readonly forkEvent: bigint
   private readonly allocations = new Map<bigint, number>()
   private readonly pinned = new Set<bigint>()
 
@@ -66,9 +59,6 @@ export class Device {
     const context = this.value('cuDevicePrimaryCtxRetain', 'opening the device', ordinal)
     check('cuCtxSetCurrent', 'opening the device', this.driver.cuCtxSetCurrent(context))
     this.stream = this.value('cuStreamCreate', 'opening the device', NON_BLOCKING_STREAM)
-    this.sideStream = this.value('cuStreamCreateWithPriority', 'opening the device', NON_BLOCKING_STREAM, FIRST)
-    this.forkEvent = this.createEvent(false)
-    this.sideEvents = Array.from({ length: SIDE_EVENTS }, () => this.createEvent(false))
   }
 
   /** @throws BackendUnavailableError if there is no such device. */
@@ -146,22 +136,6 @@ export class Device {
     return this.value('cuEventCreate', 'creating an event', timing ? 0 : 2)
   }
 
-  /** Makes the second stream wait for all that the first was given so far. */
-  forkSide(doing: string): void {
-    check('cuEventRecord', doing, this.driver.cuEventRecord(this.forkEvent, this.stream))
-    check('cuStreamWaitEvent', doing, this.driver.cuStreamWaitEvent(this.sideStream, this.forkEvent, 0))
-  }
-
-  /** Marks what the second stream was given so far. */
-  recordSide(event: number, doing: string): void {
-    check('cuEventRecord', doing, this.driver.cuEventRecord(this.sideEvents[event], this.sideStream))
-  }
-
-  /** Makes the first stream wait for a mark of the second. */
-  waitForSide(event: number, doing: string): void {
-    check('cuStreamWaitEvent', doing, this.driver.cuStreamWaitEvent(this.stream, this.sideEvents[event], 0))
-  }
-
   /** Whether the work before the event is done. @throws CudaError if it failed. */
   isDone(event: bigint, doing: string): boolean {
     const status = this.driver.cuEventQuery(event)
@@ -174,8 +148,7 @@ export class Device {
     this.driver.cuStreamSynchronize(this.stream)
     for (const pointer of [...this.allocations.keys()]) this.free(pointer)
     for (const address of [...this.pinned]) this.freePinned(address)
-    for (const event of [this.forkEvent, ...this.sideEvents]) this.driver.cuEventDestroy_v2(event)
-    for (const stream of [this.sideStream, this.stream]) this.driver.cuStreamDestroy_v2(stream)
+    this.driver.cuStreamDestroy_v2(this.stream)
     this.driver.cuDevicePrimaryCtxRelease_v2(this.ordinal)
   }
 }

@@ -36,8 +36,6 @@ const DRIVER = {
   cuFuncSetAttribute: 'uint64, int, int',
   cuLaunchKernel: 'uint64, uint, uint, uint, uint, uint, uint, uint, uint64, void *, void *',
   cuStreamCreate: 'void *, uint',
-  cuStreamCreateWithPriority: 'void *, uint, int',
-  cuStreamWaitEvent: 'uint64, uint64, uint',
   cuStreamDestroy_v2: 'uint64',
   cuStreamSynchronize: 'uint64',
   cuStreamBeginCapture_v2: 'uint64, int',

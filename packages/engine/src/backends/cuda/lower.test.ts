@@ -144,29 +144,6 @@ describe('lowering', () => {
     expect(lowered.steps.filter(({ command }) => command.kind === 'gemm')).toEqual([])
   })
 
-  test('with overlap a weight is dequantized while the product before the previous one is done', () => {
-    const g = new Graph('chain')
-    const names = ['w0', 'w1', 'w2', 'w3']
-    const y = names.reduce((x: Value, name) => linear(x, g.constant(name, nf4([64, 64]))), g.input('x', bf16(32, 64)))
-    g.output('y', y)
-    const { steps, memory } = lowerProgram(g.build(), { ...packed, overlap: true })
-    expect(steps.map(({ side, waitsFor }) => (side === undefined ? `use ${waitsFor}` : `fill ${side}`))).toEqual([
-      'fill 0',
-      'fill 1',
-      'use 0',
-      'fill 2',
-      'use 1',
-      'fill 3',
-      'use 2',
-      'use 3',
-    ])
-    const places = steps
-      .filter((s) => s.side !== undefined)
-      .map((s) => JSON.stringify(memory.locations.get(s.writes[0])))
-    expect(new Set(places).size).toBe(2)
-    expect(places[0]).toBe(places[2])
-  })
-
   test('a product whose addend comes later is not reassociated', () => {
     const g = new Graph('late')
     const x = g.input('x', bf16(4, 8))

@@ -10,7 +10,6 @@ import { touched, type Command, type Gemm, type Launch, type Ref } from './comma
 import { fuse, type FusedNode } from './fuse.js'
 import { groupLaunches } from './group.js'
 import { cudaKernels } from './kernels/index.js'
-import { overlapDequantization } from './overlap.js'
 import { stackAdapters, type Place } from './stack.js'
 
 /** Memory of the session that a program uses: a tensor in the form that the program declares, or a part of an nf4 one. */
@@ -24,10 +23,6 @@ export interface External {
 export interface CudaStep extends PlanStep {
   readonly op: string
   readonly command: Command
-  /** Runs on the second stream, after the steps before it, and records this event. */
-  readonly side?: number
-  /** Runs after the second stream's event. */
-  readonly waitsFor?: number
 }
 
 /** An operand of a node on the device. An nf4 constant has no `ref`. */
@@ -54,8 +49,6 @@ export interface LowerOptions {
   readonly architecture: number
   /** Multiprocessors of the device: the grid of kernels that share their work evenly. */
   readonly multiprocessors: number
-  /** Dequantize on a second stream. */
-  readonly overlap?: boolean
 }
 
 export interface Lowered extends PlanRequest {
@@ -280,7 +273,6 @@ export function lowerProgram(program: Program, options: LowerOptions): Lowered {
   const inputs = declareInputs(emitter, program)
   for (const node of schedule(program, nodes)) emitNode(emitter, program, node)
   emitter.steps = groupLaunches(emitter.steps)
-  if (options.overlap) emitter.steps = overlapDequantization(emitter.steps)
   const outputs = emitOutputs(emitter, program)
   const request = (): PlanRequest => ({
     steps: emitter.steps,

@@ -13,8 +13,6 @@ export interface CudaOptions {
   readonly nf4: 'auto' | 'packed' | 'resident'
   /** Bytes that `auto` may plan with; default what the device has free. */
   readonly memoryLimit: number | null
-  /** Dequantize packed weights on a second stream, beside the kernels before their products; default false. */
-  readonly overlap: boolean
   /** Replay runs as CUDA graphs; default true. */
   readonly graphs: boolean
   /** Wait after every kernel, so that a fault names its op; default false. */
@@ -26,7 +24,6 @@ export const defaultCudaOptions: CudaOptions = {
   compute: 'bf16',
   nf4: 'auto',
   memoryLimit: null,
-  overlap: false,
   graphs: true,
   synchronous: false,
 }

@@ -84,9 +84,8 @@ export class CudaSession implements Session {
   /** Lowers with nf4 weights packed or resident, as the options say; `auto` decides by the memory that is left. */
   private lower(program: Program): Lowered {
     const { multiprocessors, architecture } = this.device.info
-    const { nf4, synchronous } = this.options
-    const overlap = this.options.overlap && !synchronous
-    const packed = lowerProgram(program, { nf4: 'packed', multiprocessors, architecture, overlap })
+    const packed = lowerProgram(program, { nf4: 'packed', multiprocessors, architecture })
+    const { nf4 } = this.options
     if (nf4 === 'packed' || (nf4 === 'auto' && !this.hasRoom(packed))) return packed
     return lowerProgram(program, { nf4: 'resident', multiprocessors, architecture })
   }

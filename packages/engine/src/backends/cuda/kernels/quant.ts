@@ -8,24 +8,18 @@ import { BLOCK, cType } from './launch.js'
 /** Blocks per multiprocessor: enough loads in flight to run at the speed of memory. */
 const BLOCKS_PER_PROCESSOR = 8
 
-/** Beside other kernels, one large block on each of every so many multiprocessors: the rest is left to a product. */
-const SIDE_SHARE = 5
-const SIDE_BLOCK = 1024
-
 /** Dequantizes `n` values in blocks of `blockSize` (a power of two). */
 export function dequantizeLaunch(
   to: Ref,
   from: { readonly codes: Ref; readonly absmax: Ref },
-  o: { n: number; blockSize: number; dtype: DType; multiprocessors: number; overlap?: boolean },
+  o: { n: number; blockSize: number; dtype: DType; multiprocessors: number },
 ): Omit<Launch, 'kind' | 'sharedBytes'> {
-  const block = o.overlap ? SIDE_BLOCK : BLOCK
-  const blocks = Math.max(1, Math.ceil(o.n / 8 / block))
-  const most = o.overlap ? Math.ceil(o.multiprocessors / SIDE_SHARE) : o.multiprocessors * BLOCKS_PER_PROCESSOR
+  const blocks = Math.max(1, Math.ceil(o.n / 8 / BLOCK))
   return {
     source: { file: 'quant', defines: { T: cType(o.dtype) } },
     entry: 'dequantize',
-    grid: [Math.min(blocks, most), 1, 1],
-    block,
+    grid: [Math.min(blocks, o.multiprocessors * BLOCKS_PER_PROCESSOR), 1, 1],
+    block: BLOCK,
     args: [output(to), input(from.codes), input(from.absmax), i32(o.n), i32(Math.log2(o.blockSize))],
   }
 }
@@ -48,9 +42,9 @@ export function denseWeight(ctx: Emitter, w: Operand, dtype: DType): Ref {
   const type = { dtype, shape: w.type.shape }
   if (ctx.options.nf4 === 'resident') return ctx.external({ name: w.nf4.name, part: 'dense', type, role: 'constant' })
   const to = ctx.scratch(byteSize(type))
-  const { multiprocessors, overlap = false } = ctx.options
+  const { multiprocessors } = ctx.options
   const blockSize = w.type.blockSize ?? 64
-  ctx.launch(dequantizeLaunch(to, w.nf4, { n: sizeOf(w.type.shape), blockSize, dtype, multiprocessors, overlap }))
+  ctx.launch(dequantizeLaunch(to, w.nf4, { n: sizeOf(w.type.shape), blockSize, dtype, multiprocessors }))
   return to
 }
 
