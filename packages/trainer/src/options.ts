@@ -45,7 +45,7 @@ const shape = {
   adamEpsilon: z.number().positive().default(1e-8),
   /** Gradients are clipped to this global norm; 0 turns clipping off. */
   maxGradNorm: nonNegative.default(1),
-  /** LoRA+: the rate of the B matrices is `learningRate` times this. */
+  /** LoRA+: the rate of the B matrices (and of DoRA's magnitudes, as in PEFT) is `learningRate` times this. */
   loraplusLrRatio: z.number().positive().nullable().default(null),
   neftuneNoiseAlpha: z.number().positive().nullable().default(null),
   labelSmoothingFactor: z.number().min(0).lt(1).default(0),

@@ -135,7 +135,7 @@ export interface OptimizerOptions {
   readonly beta2: number
   readonly eps: number
   readonly weightDecay: number
-  /** LoRA+ (arXiv 2402.12354): the rate of B matrices is the learning rate times this. */
+  /** LoRA+ (arXiv 2402.12354): the rate of B and, as in PEFT's `create_loraplus_optimizer`, of vectors is the learning rate times this. */
   readonly loraplusLrRatio: number | null
 }
 
@@ -191,7 +191,7 @@ function updateProgram(trained: readonly [string, readonly number[]][], options:
     const after = adamwStep(
       {
         ...before,
-        learningRate: key.endsWith('lora_B.weight') ? rateOfB : learningRate,
+        learningRate: key.includes('lora_B') || shape.length === 1 ? rateOfB : learningRate,
         bias1,
         bias2,
         gradScale,

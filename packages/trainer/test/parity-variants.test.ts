@@ -51,6 +51,16 @@ const cases: Record<string, { lora: LoraOptions; options: TrainingOptionsInput }
     lora: { r: 3, loraAlpha: 5, useDora: true, targetModules: ['o_proj', 'up_proj'], modulesToSave: ['embed_tokens'] },
     options: { learningRate: 0.01, adamBeta1: 0.8, adamBeta2: 0.95, adamEpsilon: 1e-6, gradientAccumulationSteps: 1 },
   },
+  'LoRA+ and DoRA, weight decay': {
+    lora: { r: 4, loraAlpha: 8, useDora: true, targetModules: ['k_proj', 'gate_proj'] },
+    options: {
+      learningRate: 0.002,
+      lrSchedulerType: 'cosine',
+      gradientAccumulationSteps: 2,
+      loraplusLrRatio: 8,
+      weightDecay: 0.05,
+    },
+  },
 }
 
 async function run(name: string, mergeMicroBatches: boolean): Promise<string> {
