@@ -21,7 +21,7 @@ export class DataError extends Error {
   readonly exitCode: number
 
   constructor(code: DataErrorCode, message: string) {
-    super(message)
+    super(printable(message))
     this.name = 'DataError'
     this.code = code
     this.exitCode = code === 'MIRASTRAL_DATA_INTERNAL' ? 1 : 2
@@ -32,4 +32,12 @@ export class DataError extends Error {
 export function errorCodeOf(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   return typeof code === 'string' ? code : 'unknown error'
+}
+
+/** A text of one line that no terminal takes for a command: file names may hold line ends and escape sequences. */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[\p{Cc}\u2028\u2029]/gu,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  )
 }

@@ -1,3 +1,4 @@
+import { printable } from './errors.js'
 import { FILE_PROBLEMS } from './read/file-problems.js'
 import { ADJUSTMENTS, RULES } from './records/rules.js'
 import type { Tally } from './records/tally.js'
@@ -34,12 +35,13 @@ export function formatReport(report: DataReport): string {
 }
 
 function fileLine(file: FileReport): string {
+  const path = printable(file.path)
   if (file.problem !== undefined) {
     const detail = file.detail === undefined ? '' : ` (${file.detail})`
-    return `${file.path}: ${FILE_PROBLEMS[file.problem]}${detail}; left for the next run`
+    return `${path}: ${FILE_PROBLEMS[file.problem]}${detail}; left for the next run`
   }
   const formats = Object.entries(file.formats).map(([name, count]) => `${count} ${name}`)
-  return `${file.path}: ${file.used} of ${file.read} records used (${formats.join(', ')})`
+  return `${path}: ${file.used} of ${file.read} records used (${formats.join(', ')})`
 }
 
 function tallyLines(title: string, tally: Tally, words: Readonly<Record<string, string>> = {}): string[] {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { DataError } from './errors.js'
+import { DataError, printable } from './errors.js'
 import { importPickle } from './ledger/import-pickle.js'
 import { Ledger } from './ledger/ledger.js'
 import { ledgerStatus } from './ledger/status.js'
@@ -18,7 +18,7 @@ async function run(args: readonly string[]): Promise<string[]> {
   if (command === 'import' && ledger !== undefined && rest.length === 1) {
     return await importInto(ledger, rest[0], values.base)
   }
-  throw new DataError('MIRASTRAL_DATA_OPTION', USAGE)
+  throw new DataError('MIRASTRAL_DATA_OPTION', 'mirastral-ledger: a command and its files must be given')
 }
 
 function parseCommand(args: readonly string[]): { values: { base?: string; help?: boolean }; positionals: string[] } {
@@ -27,7 +27,7 @@ function parseCommand(args: readonly string[]): { values: { base?: string; help?
     return parseArgs({ args: [...args], options, allowPositionals: true })
   } catch (error) {
     const reason = error instanceof Error ? error.message : 'wrong arguments'
-    throw new DataError('MIRASTRAL_DATA_OPTION', `mirastral-ledger: ${reason}\n${USAGE}`)
+    throw new DataError('MIRASTRAL_DATA_OPTION', `mirastral-ledger: ${reason}`)
   }
 }
 
@@ -37,7 +37,10 @@ async function status(path: string, inputs: readonly string[]): Promise<string[]
   if (ledger.found.tornBytes > 0) lines.push(`${ledger.found.tornBytes} bytes of an unfinished line at the end`)
   if (ledger.found.badLines > 0) lines.push(`${ledger.found.badLines} lines are no entries and are ignored`)
   if (inputs.length === 0) {
-    return [...lines, ...ledger.entries.map(({ status: state, path: file, time }) => `${state}\t${time}\t${file}`)]
+    return [
+      ...lines,
+      ...ledger.entries.map(({ status: state, path: file, time }) => `${state}\t${time}\t${printable(file)}`),
+    ]
   }
   const standings = await ledgerStatus(ledger, inputs)
   return [...lines, ...standings.map(lineOf), summaryOf(standings)]
@@ -45,7 +48,7 @@ async function status(path: string, inputs: readonly string[]): Promise<string[]
 
 function lineOf({ standing, path, processedAs, problem }: FileStanding): string {
   const note = processedAs === undefined ? (problem ?? '') : `as ${processedAs}`
-  return `${standing}\t${path}${note === '' ? '' : `\t${note}`}`
+  return `${standing}\t${printable(path)}${note === '' ? '' : `\t${note}`}`
 }
 
 function summaryOf(standings: readonly FileStanding[]): string {
@@ -68,6 +71,7 @@ try {
 } catch (error) {
   const isKnown = error instanceof DataError
   process.stderr.write(`${isKnown ? error.message : 'mirastral-ledger: internal: an unforeseen error'}\n`)
+  if (isKnown && error.code === 'MIRASTRAL_DATA_OPTION') process.stderr.write(`${USAGE}\n`)
   if (process.env.DEBUG?.includes('mirastral') === true && error instanceof Error)
     process.stderr.write(`${error.stack}\n`)
   process.exitCode = isKnown ? error.exitCode : 1

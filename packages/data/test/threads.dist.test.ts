@@ -128,7 +128,10 @@ describe('mirastral-ledger', () => {
 
   it('explains itself, with exit code 2 for what the user can put right', async () => {
     const nothing = await run(dist('ledger-cli.js'))
-    expect([nothing.code, nothing.err]).toEqual([2, expect.stringMatching(/^usage: mirastral-ledger status/)])
+    expect([nothing.code, nothing.err]).toEqual([
+      2,
+      expect.stringMatching(/must be given\nusage: mirastral-ledger status/),
+    ])
     const unknown = await run(dist('ledger-cli.js'), 'status', 'x', '--colour')
     expect([unknown.code, unknown.err]).toEqual([2, expect.stringMatching(/Unknown option '--colour'/)])
     expect((await run(dist('ledger-cli.js'), '--help')).code).toBe(0)

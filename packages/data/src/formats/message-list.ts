@@ -10,9 +10,11 @@ function optional<T extends z.ZodType>(schema: T): z.ZodType<z.output<T> | undef
 
 const argumentsSchema = optional(z.union([z.string(), z.record(z.string(), z.unknown())]))
 const functionSchema = z.looseObject({ name: z.string().min(1), arguments: argumentsSchema })
+/** Some programs number their calls. */
+const idSchema = optional(z.union([z.string(), z.number().transform(String)]))
 const callSchema = z.union([
-  z.looseObject({ id: z.string().nullish(), function: functionSchema }),
-  z.looseObject({ id: z.string().nullish(), name: z.string().min(1), arguments: argumentsSchema }),
+  z.looseObject({ id: idSchema, function: functionSchema }),
+  z.looseObject({ id: idSchema, name: z.string().min(1), arguments: argumentsSchema }),
 ])
 const partSchema = z.looseObject({ type: z.string(), text: z.string().optional() })
 const messageSchema = z.looseObject({
@@ -20,7 +22,7 @@ const messageSchema = z.looseObject({
   content: optional(z.union([z.string(), z.array(z.union([z.string(), partSchema]))])),
   tool_calls: optional(z.array(callSchema)),
   function_call: optional(functionSchema),
-  tool_call_id: optional(z.string()),
+  tool_call_id: idSchema,
   weight: optional(z.number()),
   name: optional(z.string()),
 })

@@ -66,6 +66,10 @@ export interface PreparedRows extends Prepared {
   eval: Examples
 }
 
+/** About what a conversation takes in a file. */
+const BYTES_PER_CONVERSATION = 1024
+const MAX_EXPECTED = 1 << 23
+
 /** Reads files into rows. `pairs`: of preferences, two rows each, instead of conversations. */
 export async function prepareRows(
   request: PrepareRequest,
@@ -82,7 +86,9 @@ export async function prepareRows(
   )
   const { toRead, reports } = await identifyFiles(listed, ledger, request.manifest)
   const storage = await Storage.create(request.cacheDir)
-  const dataset = new Dataset({ ...options, rowsPerExample: pairs ? 2 : 1 }, storage.memory)
+  const bytes = toRead.reduce((sum, { identity }) => sum + identity.size, 0)
+  const expected = Math.min(bytes / BYTES_PER_CONVERSATION, MAX_EXPECTED)
+  const dataset = new Dataset({ ...options, rowsPerExample: pairs ? 2 : 1 }, storage.memory, expected)
   try {
     for await (const known of ledger?.fingerprints() ?? []) dataset.know(known)
     await readInto(dataset, { toRead, reports, request, options, settings, tokenizer, storage })

@@ -3,6 +3,7 @@ export const FILE_PROBLEMS = {
   unreadable: 'cannot be read',
   'not-a-file': 'is not a file',
   'invalid-gzip': 'is not a whole gzip file',
+  'expands-too-far': 'is a gzip file that grows more than text does (see limits.maxExpansion)',
   truncated: 'ends in the middle of its JSON (still being written, or cut off)',
   'not-json': 'is not JSON',
   'invalid-utf8': 'is not valid UTF-8 (name its encoding: latin1, windows-1252, ...)',

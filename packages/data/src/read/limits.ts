@@ -17,6 +17,8 @@ export const limitsSchema = z.strictObject({
     .int()
     .positive()
     .default(1 << 20),
+  /** How many times its size a gzip file may grow to. Conversations grow to about 4 times, repetitive ones to 50. */
+  maxExpansion: z.number().positive().default(200),
 })
 
 export type Limits = z.infer<typeof limitsSchema>

@@ -1,26 +1,36 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { errorCodeOf } from '../errors.js'
 import { FileError } from './file-problems.js'
+import type { Limits } from './limits.js'
 
-const CHUNK_BYTES = 1 << 20
+/** Small enough that a chunk full of tiny records is no burden. */
+const CHUNK_BYTES = 256 << 10
+/** Below this much output no gzip file is a burden, whatever its ratio. */
+const HARMLESS_BYTES = 64 << 20
+
+export interface OpenOptions {
+  encoding?: string | undefined
+  limits: Pick<Limits, 'maxExpansion'>
+}
 
 /**
  * The bytes of a text file as UTF-8, gzip undone (told by its first bytes, not by the name), byte order mark removed,
- * UTF-16 with a byte order mark and files of a named encoding converted.
+ * UTF-16 (told by its byte order mark, or by the zeros of its first character) and files of a named encoding converted.
  *
- * @throws FileError unreadable or invalid-gzip.
+ * @throws FileError unreadable, invalid-gzip, expands-too-far, or invalid-utf8 for UTF-32.
  */
-export async function* openText(path: string, encoding?: string): AsyncGenerator<Uint8Array> {
+export async function* openText(path: string, { encoding, limits }: OpenOptions): AsyncGenerator<Uint8Array> {
   let decoder: InstanceType<typeof TextDecoder> | undefined
   let isFirst = true
-  for await (const chunk of openBytes(path)) {
+  for await (const chunk of openBytes(path, limits.maxExpansion)) {
     let bytes = chunk
     if (isFirst) {
       const found = encoding ?? utf16Of(bytes)
       if (found !== undefined) decoder = new TextDecoder(found)
-      else if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) bytes = bytes.subarray(3)
+      else while (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) bytes = bytes.subarray(3)
       isFirst = false
     }
     yield decoder === undefined ? bytes : Buffer.from(decoder.decode(bytes, { stream: true }))
@@ -29,11 +39,13 @@ export async function* openText(path: string, encoding?: string): AsyncGenerator
 }
 
 function utf16Of(bytes: Uint8Array): string | undefined {
-  if (bytes[0] === 0xff && bytes[1] === 0xfe) return 'utf-16le'
-  return bytes[0] === 0xfe && bytes[1] === 0xff ? 'utf-16be' : undefined
+  const [a, b, c, d] = bytes
+  if (c === 0 && (d === 0 || (a === 0 && b === 0))) throw new FileError('invalid-utf8', 'UTF-32')
+  if ((a === 0xff && b === 0xfe) || (a > 0 && b === 0)) return 'utf-16le'
+  return (a === 0xfe && b === 0xff) || (a === 0 && b > 0) ? 'utf-16be' : undefined
 }
 
-async function* openBytes(path: string): AsyncGenerator<Uint8Array> {
+async function* openBytes(path: string, maxExpansion: number): AsyncGenerator<Uint8Array> {
   const chunks = fileChunks(path)
   const first = await chunks.next()
   if (first.done === true) return
@@ -42,12 +54,22 @@ async function* openBytes(path: string): AsyncGenerator<Uint8Array> {
     yield* whole
     return
   }
+  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES })
+  // Errors come out of the loop below; an event that nobody hears would end the program.
+  gunzip.on('error', () => undefined)
+  const feeding = pipeline(Readable.from(whole), gunzip).catch(() => undefined)
   try {
-    for await (const chunk of Readable.from(whole).compose(createGunzip({ chunkSize: CHUNK_BYTES }))) {
+    let bytes = 0
+    for await (const chunk of gunzip) {
+      bytes += (chunk as Uint8Array).length
+      if (bytes > Math.max(HARMLESS_BYTES, gunzip.bytesWritten * maxExpansion)) throw new FileError('expands-too-far')
       yield chunk as Uint8Array
     }
   } catch (error) {
     throw error instanceof FileError ? error : new FileError('invalid-gzip')
+  } finally {
+    gunzip.destroy()
+    await feeding
   }
 }
 

@@ -6,21 +6,25 @@ import type { RawRecord } from './raw-record.js'
 const SNIFF_BYTES = 64 << 10
 
 /**
- * The rows of a CSV file with a header, as objects. The delimiter (comma, semicolon or tab) is the one that the header has
- * most of. A row that does not fit the header costs that row only.
+ * The rows of a CSV file with a header, as objects. The delimiter (comma, semicolon, tab or bar) is the one that the
+ * header has most of, or the one of Excel's first line `sep=`. A row that does not fit the header costs that row only.
  *
- * @throws FileError invalid-utf8, or invalid-csv where quotes are not balanced to the end.
+ * @throws FileError invalid-utf8, record-too-large, or invalid-csv where quotes are not balanced to the end.
  */
 export async function* readCsv(chunks: AsyncIterable<Uint8Array>, limits: Limits): AsyncGenerator<RawRecord[]> {
   const { parse } = await import('csv-parse')
   let rows: RawRecord[] = []
   let unclosed = false
+  let tooLarge = false
   let parser: ReturnType<typeof parse> | undefined
-  for await (const text of decoded(chunks)) {
+  for await (const part of decoded(chunks)) {
+    const named = parser === undefined ? /^sep=(.)\r?\n/.exec(part) : null
+    const text = part.slice(named?.[0].length ?? 0)
     parser ??= quietly(
       parse({
-        columns: true,
-        delimiter: delimiterOf(text),
+        columns: (header: string[]) => header.map((name) => name.trim()),
+        delimiter: named?.[1] ?? delimiterOf(text),
+        relax_quotes: true,
         skip_empty_lines: true,
         skip_records_with_error: true,
         max_record_size: limits.maxRecordBytes,
@@ -31,12 +35,15 @@ export async function* readCsv(chunks: AsyncIterable<Uint8Array>, limits: Limits
         on_skip: (error) => {
           // The rest of the file has become one cell.
           unclosed = error?.code === 'CSV_QUOTE_NOT_CLOSED'
+          tooLarge ||= error?.code === 'CSV_MAX_RECORD_SIZE'
           rows.push({ rule: 'invalid-row' })
           return undefined
         },
       }),
     )
     await written(parser, text)
+    // Where such a row ends cannot be told.
+    if (tooLarge) throw new FileError('record-too-large')
     yield rows
     rows = []
   }
@@ -68,7 +75,7 @@ function delimiterOf(text: string): string {
     .slice(0, SNIFF_BYTES)
     .split('\n', 1)[0]
     .replaceAll(/"[^"]*"/g, '')
-  const counted = [',', ';', '\t'].map((delimiter) => ({ delimiter, count: header.split(delimiter).length }))
+  const counted = [',', ';', '\t', '|'].map((delimiter) => ({ delimiter, count: header.split(delimiter).length }))
   return counted.reduce((best, candidate) => (candidate.count > best.count ? candidate : best)).delimiter
 }
 

@@ -28,7 +28,7 @@ async function valuesOf(text: string, size = 7, limits = DEFAULT_LIMITS): Promis
 
 async function linesOf(text: string, size = 7, limits = DEFAULT_LIMITS): Promise<unknown[]> {
   const values: unknown[] = []
-  for await (const records of readJsonLines(inChunks(text, size), limits)) values.push(...records.map(plain))
+  for await (const records of readJsonLines(inChunks(text, size), { limits })) values.push(...records.map(plain))
   return values
 }
 
@@ -141,6 +141,16 @@ describe('readJson', () => {
 describe('readJsonLines', () => {
   it('cuts at line ends, leaves blank lines out and loses only broken lines', async () => {
     expect(await linesOf(`${JSON.stringify(a)}\r\n\n  \n{broken\n${JSON.stringify(b)}`)).toEqual([a, 'not JSON', b])
+  })
+
+  it('reads a value over several lines as JSON', async () => {
+    const all = 10_000
+    for (const text of [JSON.stringify([a, b], null, 2), `[${JSON.stringify(a)},\r\n${JSON.stringify(b)}\n]`]) {
+      expect(await linesOf(`\n${text}`, all)).toEqual([a, b])
+    }
+    expect(await linesOf(`${JSON.stringify(a, null, 2)}\n${JSON.stringify(b, null, 2)}`, all)).toEqual([a, b])
+    // A broken line that opens a list is still one line.
+    expect(await linesOf(`[{"cut\n${JSON.stringify(b)}`, all)).toEqual(['not JSON', b])
   })
 
   it('passes over a line that is too long', async () => {

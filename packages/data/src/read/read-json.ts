@@ -10,6 +10,8 @@ import type { RawRecord } from './raw-record.js'
 
 /** How deep a wrapping object may hide its list of records: `{"data": {"conversations": [...]}}`. */
 const MAX_WRAPPING = 3
+/** A first line is looked at as far as this. */
+const SNIFF_BYTES = 64 << 10
 
 export interface JsonReadOptions {
   limits: Limits
@@ -17,11 +19,34 @@ export interface JsonReadOptions {
   isRecord?: (value: JsonObject) => boolean
 }
 
-/** The records of JSON lines. A line that is broken costs that line only. */
-export async function* readJsonLines(chunks: AsyncIterable<Uint8Array>, limits: Limits): AsyncGenerator<RawRecord[]> {
-  const splitter = new LineSplitter(limits)
-  for await (const chunk of chunks) yield splitter.push(chunk)
+/**
+ * The records of JSON lines. A line that is broken costs that line only. A file whose first line can only be the beginning of
+ * a value over several lines is read as JSON, whatever its name.
+ */
+export async function* readJsonLines(
+  chunks: AsyncIterable<Uint8Array>,
+  options: JsonReadOptions,
+): AsyncGenerator<RawRecord[]> {
+  const iterator = chunks[Symbol.asyncIterator]()
+  const first = await iterator.next()
+  if (first.done === true) return
+  const all = (async function* () {
+    yield first.value
+    yield* { [Symbol.asyncIterator]: () => iterator }
+  })()
+  if (opensValue(first.value)) {
+    yield* readJson(all, options)
+    return
+  }
+  const splitter = new LineSplitter(options.limits)
+  for await (const chunk of all) yield splitter.push(chunk)
   yield splitter.finish()
+}
+
+/** A line that is one bracket, or a list's first element with the comma after it. */
+function opensValue(chunk: Uint8Array): boolean {
+  const first = Buffer.from(chunk.buffer, chunk.byteOffset, Math.min(chunk.length, SNIFF_BYTES)).toString('latin1')
+  return /^\s*(?:[[{][ \t]*\r?\n|\[[^\n]*,[ \t]*\r?\n)/.test(first)
 }
 
 /**

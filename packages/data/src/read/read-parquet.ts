@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { errorCodeOf } from '../errors.js'
+import { RecordError } from '../records/rules.js'
 import { FileError } from './file-problems.js'
 import type { RawRecord } from './raw-record.js'
 
@@ -33,8 +34,10 @@ export async function* readParquet(path: string): AsyncGenerator<RawRecord[]> {
       const step = Math.max(1, Math.floor(rows / Math.max(1, Math.ceil(bytes / SLICE_BYTES))))
       for (let at = 0; at < rows; at += step) {
         const range = { rowStart: rowStart + at, rowEnd: rowStart + Math.min(rows, at + step) }
-        const slice = await guarded(parquetReadObjects({ file, metadata, compressors, useOffsetIndex: true, ...range }))
-        yield slice.map((row) => ({ value: withoutBigInts(row) }))
+        const slice = await guarded(
+          parquetReadObjects({ file, metadata, compressors, parsers, useOffsetIndex: true, ...range }),
+        )
+        yield slice.map(recordOf)
       }
       rowStart += rows
     }
@@ -72,7 +75,32 @@ async function guarded<T>(result: Promise<T>): Promise<T> {
   }
 }
 
+/** Stands for bytes that are no text: the library would put other characters in their place. */
+const NO_TEXT = Symbol('not UTF-8')
+
+function textOf(bytes: Uint8Array | undefined): unknown {
+  if (bytes === undefined) return undefined
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    return NO_TEXT
+  }
+}
+
+const parsers = { stringFromBytes: textOf }
+
+function recordOf(row: Record<string, unknown>): RawRecord {
+  try {
+    return { value: withoutBigInts(row) }
+  } catch (error) {
+    if (error instanceof RecordError) return { rule: error.rule }
+    throw error
+  }
+}
+
+/** @throws RecordError invalid-utf8 where a text is none. */
 function withoutBigInts(value: unknown): unknown {
+  if (value === NO_TEXT) throw new RecordError('invalid-utf8')
   if (typeof value === 'bigint') return Number(value)
   if (Array.isArray(value)) return value.map(withoutBigInts)
   if (typeof value !== 'object' || value === null || value instanceof Date || ArrayBuffer.isView(value)) return value

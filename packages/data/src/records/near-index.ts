@@ -22,11 +22,13 @@ export class NearIndex {
   private readonly signatures: PagedArray
   /** The tables of all bands, one after another. */
   private slots: PagedArray
-  private slotCount = FIRST_SLOTS
+  private slotCount: number
   private count = 0
 
-  constructor(memory = new PagedMemory()) {
+  /** @param expected about how many signatures will be added; a table that need not grow is filled once. */
+  constructor(memory = new PagedMemory(), expected = 0) {
     this.memory = memory
+    this.slotCount = Math.max(FIRST_SLOTS, 2 ** Math.ceil(Math.log2(2 * expected + 1)))
     this.signatures = memory.createArray()
     this.slots = memory.createArray()
   }

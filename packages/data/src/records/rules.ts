@@ -50,7 +50,11 @@ export class RecordError extends Error {
   readonly where: string | undefined
 
   constructor(rule: Rule, where?: string) {
+    // Nobody reads the stack, and taking it is most of what a broken record costs.
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
     super(`a record ${RULES[rule]}${where === undefined ? '' : ` (${where})`}`)
+    Error.stackTraceLimit = stackTraceLimit
     this.name = 'RecordError'
     this.rule = rule
     this.where = where

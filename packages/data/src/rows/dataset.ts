@@ -39,12 +39,13 @@ export class Dataset {
   /** How many of the known conversations are of earlier runs. */
   private earlier = 0
 
-  constructor(options: DatasetOptions, memory: PagedMemory) {
+  /** @param expected about how many conversations will be added. */
+  constructor(options: DatasetOptions, memory: PagedMemory, expected = 0) {
     this.options = options
     this.train = new ExampleRows(memory)
     this.eval = new ExampleRows(memory)
     this.hashes = new HashIndex(memory)
-    this.near = new NearIndex(memory)
+    this.near = new NearIndex(memory, expected)
   }
 
   /** Takes conversations of earlier runs in, which count as duplicates. To be called before anything is added. */
