@@ -10,6 +10,7 @@ import type { DecoderModel } from './decode/decode-program.js'
 import { DeviceDecoder } from './decode/device-decoder.js'
 import type { DecodingPrecision } from './decode/device-decoder.js'
 import { DecodeScheduler } from './decode/scheduler.js'
+import { InferError } from './errors.js'
 import { tokenBytesFromJson } from './token-bytes.js'
 import { TokenGenerator } from './token-generator.js'
 import type { Decoding, LanguageModel, TokenGeneratorOptions } from './token-generator.js'
@@ -26,7 +27,7 @@ export interface GeneratorRequest {
   /** Tokens of prompt and answer together; default the model's, at most 4096. */
   readonly contextLength?: number
   readonly modelId?: string
-  /** Answers that are written at once, each with a cache of its own; others wait. Default 8. */
+  /** Answers that are written at once, each with a cache of its own, from 1 to 64; others wait. Default 8. */
   readonly concurrency?: number
   /** How the linear layers compute while an answer is written; default `exact`. */
   readonly precision?: DecodingPrecision
@@ -62,6 +63,7 @@ export interface EngineTextGenerator extends TextGenerator {
 
 /** Where the context length is not given: enough for long conversations, and a cache that fits any machine. */
 const DEFAULT_CONTEXT = 4096
+const MOST_AT_ONCE = 64
 
 /**
  * Loads a model with its tokenizer and adapter for generation. It answers everybody with whatever the model says: put
@@ -77,7 +79,7 @@ export async function createTextGenerator(request: GeneratorRequest): Promise<En
     backend: request.backend ?? ortBackend(),
     model,
     contextLength,
-    ...(request.concurrency === undefined ? {} : { sequences: request.concurrency }),
+    sequences: concurrency,
     ...(request.precision === undefined ? {} : { precision: request.precision }),
   })
   const modelId = request.modelId ?? model.name
