@@ -67,10 +67,14 @@ const MOST_AT_ONCE = 64
 
 /**
  * Loads a model with its tokenizer and adapter for generation. It answers everybody with whatever the model says: put
- * `guardGenerator(generator, SafetyGuard.load())` in front of people.
+ * `guardGenerator(generator, SafetyGuard.load())` in front of people. Throws `InferError` when an option is out of range.
  */
 export async function createTextGenerator(request: GeneratorRequest): Promise<EngineTextGenerator> {
-  const { model } = request
+  const { model, concurrency = 8 } = request
+  if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > MOST_AT_ONCE) {
+    const rule = `concurrency must be a whole number from 1 to ${MOST_AT_ONCE}`
+    throw new InferError('MIRASTRAL_INFER_OPTION', `createTextGenerator: ${rule}, got ${concurrency}`)
+  }
   const folder = request.tokenizerFolder ?? model.folder
   const tokenizer = await ChatTokenizer.fromFolder(folder)
   const tokenBytes = tokenBytesFromJson(JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8')))
