@@ -228,6 +228,23 @@ describe('mirastral serve', () => {
     expect(await run.ended).toBe(0)
   })
 
+  it('serves further adapters by name, with rounded weights', async () => {
+    const { model, adapter } = await randomModel()
+    const options = { model, adapters: `warm=${adapter}`, precision: 'int8', port: '0', concurrency: '2' }
+    const run = mirastral(['serve', '--no-guard', ...Object.entries(options).flatMap(([k, v]) => [`--${k}`, v])])
+    const [, url] = await run.says(/(http:\/\/[^/]+)\/v1/)
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 })
+    const ids = (await client.models.list()).data.map(({ id }) => id)
+    expect(ids).toEqual(['random', 'random:warm'])
+    const messages = [{ role: 'user' as const, content: 'Hello' }]
+    const answers = await Promise.all(
+      ids.map((id) => client.chat.completions.create({ model: id, messages, max_tokens: 8, temperature: 0 })),
+    )
+    expect(answers.map((answer) => answer.model)).toEqual(ids)
+    run.child.kill('SIGTERM')
+    expect(await run.ended).toBe(0)
+  })
+
   it('ends with one line and exit code 2 when the command line is wrong', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'serve-'))
     const notOne = join(folder, 'module.mjs')
