@@ -11,7 +11,6 @@ describe('readServeOptions', () => {
       'no-guard': false,
       host: '127.0.0.1',
       port: 0,
-      'no-guard': false,
       page: 'on',
       temperature: 0.7,
       'top-p': 0.95,
