@@ -1,5 +1,5 @@
 // The process that bench/chaos.ts kills: a real run of the trainer on its smallest model, slowed down so that every phase
-// lasts long enough to be hit. Tells each phase on its standard output. Usage: chaos-child.ts <output folder>
+// lasts long enough to be hit. Tells each phase on its standard output. Usage: chaos-child.ts <output folder> [merge]
 import { writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { train } from '@mirastral/trainer'
@@ -55,6 +55,7 @@ const result = await train({
     budgetMinutes: null,
     saveTotalLimit: 3,
     loadBestModelAtEnd: true,
+    mergeMicroBatches: process.argv[3] === 'merge',
   },
 })
 tell(`end ${result.status}`)

@@ -1,6 +1,6 @@
 // Kills a training run again and again, at random moments of every phase, until it is finished, and compares everything that
 // it leaves behind with an uninterrupted run: adapter, moments, state and logs must be equal bit for bit.
-// Usage: node --loader ts-node/esm bench/chaos.ts [--kills 100] [--seed 1]
+// Usage: node --loader ts-node/esm bench/chaos.ts [--kills 100] [--seed 1] [--merge]
 import { spawn } from 'node:child_process'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -45,9 +45,16 @@ interface Life {
   readonly errors: string
 }
 
+interface Victim {
+  readonly folder: string
+  /** Whether micro-batches of one shape are merged. */
+  readonly merge: boolean
+}
+
 /** Runs the child, ends it as `attack` says if it gets so far, and tells what became of it. */
-function live(folder: string, attack: Attack | null): Promise<Life> {
-  const child = spawn(process.execPath, ['--no-warnings', '--loader', 'ts-node/esm', childFile, folder], {
+function live({ folder, merge }: Victim, attack: Attack | null): Promise<Life> {
+  const args = ['--no-warnings', '--loader', 'ts-node/esm', childFile, folder, ...(merge ? ['merge'] : [])]
+  const child = spawn(process.execPath, args, {
     cwd: root,
     env: { ...process.env, TS_NODE_PROJECT: join(root, 'bench', 'tsconfig.json') },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -121,33 +128,36 @@ function plan(random: () => number): Attack {
   return { phase, occurrence: 1 + Math.floor(random() * often), delayMs: Math.floor(random() * 12), end: pick(ends) }
 }
 
-async function killUntilFinished(folder: string, random: () => number, kills: Map<string, number>): Promise<void> {
+async function killUntilFinished(victim: Victim, random: () => number, kills: Map<string, number>): Promise<void> {
   for (let lives = 0; lives < 60; lives++) {
     const attack = plan(random)
-    const life = await live(folder, attack)
+    const life = await live(victim, attack)
     if (life.killedIn !== null) kills.set(life.killedIn, (kills.get(life.killedIn) ?? 0) + 1)
     else if (life.exitCode !== 0) throw new Error(`the run failed by itself: ${life.errors.trim()}`)
     if (life.status === 'finished' || life.status === 'nothing-new') return
   }
-  const life = await live(folder, null)
+  const life = await live(victim, null)
   if (life.status !== 'finished') throw new Error(`the run does not finish: ${life.errors.trim()}`)
 }
 
 /** Returns how many kills landed in which phase. Throws if an interrupted run differs from the uninterrupted one. */
-export async function chaos(kills: number, seed: number, log: (line: string) => void): Promise<Map<string, number>> {
+export async function chaos(
+  { kills, seed, merge = false }: { readonly kills: number; readonly seed: number; readonly merge?: boolean },
+  log: (line: string) => void,
+): Promise<Map<string, number>> {
   const parent = await mkdtemp(join(tmpdir(), 'mirastral-chaos-'))
   const random = randomNumbers(seed)
   const counts = new Map<string, number>()
   const total = (): number => [...counts.values()].reduce((sum, n) => sum + n, 0)
   try {
     const whole = join(parent, 'whole')
-    const life = await live(whole, null)
+    const life = await live({ folder: whole, merge }, null)
     if (life.status !== 'finished') throw new Error(`the uninterrupted run failed: ${life.errors.trim()}`)
     const expected = await tracesOf(whole)
     for (let run = 1; total() < kills; run++) {
       const folder = join(parent, `run-${run}`)
       const before = total()
-      await killUntilFinished(folder, random, counts)
+      await killUntilFinished({ folder, merge }, random, counts)
       const difference = firstDifference(expected, await tracesOf(folder))
       if (difference !== null)
         throw new Error(`seed ${seed}, run ${run}: ${difference} differs from the uninterrupted run`)
@@ -162,9 +172,15 @@ export async function chaos(kills: number, seed: number, log: (line: string) => 
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({
-    options: { kills: { type: 'string', default: '100' }, seed: { type: 'string', default: '1' } },
+    options: {
+      kills: { type: 'string', default: '100' },
+      seed: { type: 'string', default: '1' },
+      merge: { type: 'boolean', default: false },
+    },
   })
-  const counts = await chaos(Number(values.kills), Number(values.seed), (line) => process.stdout.write(`${line}\n`))
+  const counts = await chaos({ kills: Number(values.kills), seed: Number(values.seed), merge: values.merge }, (line) =>
+    process.stdout.write(`${line}\n`),
+  )
   const phrase = [...counts].map(([phase, n]) => `${n} in ${phase}`).join(', ')
   const total = [...counts.values()].reduce((sum, n) => sum + n, 0)
   process.stdout.write(`${total} kills (${phrase}): every run equals the uninterrupted one bit for bit\n`)

@@ -3,7 +3,7 @@ import { chaos } from '../../../bench/chaos.js'
 
 describe('a process that is killed at random moments', () => {
   it('and started again until it is finished leaves what an uninterrupted one leaves', async () => {
-    const counts = await chaos(6, 3, () => undefined)
+    const counts = await chaos({ kills: 6, seed: 3, merge: true }, () => undefined)
     expect([...counts.values()].reduce((sum, n) => sum + n, 0)).toBeGreaterThanOrEqual(6)
   })
 })
