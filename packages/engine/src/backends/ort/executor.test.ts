@@ -47,6 +47,49 @@ describe('a session on ONNX Runtime', () => {
     expect([...(await session.read('total')).data]).toEqual([0, 0])
   })
 
+  test('runs one program on several sets of states, each filled up to a row of its own', async () => {
+    const g = new Graph('two')
+    const lengths = ['a', 'b'].map((name) => g.input(`length.${name}`, i32(1)))
+    const x = g.input('x', f32(1, 1, 1, 2))
+    const total = g.state('sum.all', f32(1, 1, 1, 2))
+    const outs = ['a', 'b'].map((name, n) => {
+      const [keyCache, valueCache] = ['k', 'v'].map((kind) => g.state(`${name}.${kind}`, f32(4, 1, 1, 2)))
+      g.append(keyCache, x, lengths[n])
+      g.append(valueCache, x, lengths[n])
+      return cachedAttention([x, x, x], { keyCache, valueCache, lengths: lengths[n], scale: 1 })
+    })
+    g.update(total, add(total, add(outs[0], outs[1])))
+    g.output('y', add(outs[0], outs[1]))
+    const program = g.build()
+    const reference = new ReferenceSession()
+    const sessions = [session, reference]
+    for (const s of sessions) {
+      for (const name of ['one.k', 'one.v', 'two.k', 'two.v', 'three.k', 'three.v']) {
+        const data = Float32Array.from({ length: 8 }, (_, i) => Math.sin(i + name.length))
+        await s.bind(name, { type: f32(4, 1, 1, 2), data })
+      }
+      for (const name of ['p.all', 'q.all']) await s.bind(name, { type: f32(1, 1, 1, 2), data: floats(0, 0) })
+    }
+    const [ours, exact] = [await session.compile(program), await reference.compile(program)]
+    const runs = [
+      { a: 1, b: 3, names: { 'a.': 'one.', 'b.': 'two.', 'sum.': 'p.' } },
+      { a: 2, b: 2, names: { 'a.': 'three.', 'b.': 'one.', 'sum.': 'q.' } },
+      { a: 0, b: 3, names: { 'a.': 'two.', 'b.': 'three.', 'sum.': 'p.' } },
+    ]
+    for (const { a, b, names } of runs) {
+      const feeds = { x: floats(0.3, -0.7), 'length.a': Int32Array.of(a), 'length.b': Int32Array.of(b) }
+      const [got, expected] = [(await ours.run(feeds, names)).y, (await exact.run(feeds, names)).y]
+      expectAllClose('y', got, expected, tolerances.f32)
+    }
+    for (const name of ['one.k', 'three.v', 'p.all', 'q.all']) {
+      const [got, expected] = [await session.read(name), await reference.read(name)]
+      expectAllClose(name, got.data, expected.data, tolerances.f32)
+    }
+    await expect(
+      ours.run({ x: floats(0, 0), 'length.a': Int32Array.of(0), 'length.b': Int32Array.of(0) }),
+    ).rejects.toThrow("state 'sum.all' f32[1,1,1,2] is not bound")
+  })
+
   test('copies what it binds unless the caller hands it over', async () => {
     const data = floats(1, 2)
     await session.bind('w', { type: f32(2), data })
