@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Batch } from '@mirastral/data'
 import type { DeviceState, Merging, PreferencePair, TrainerEvent, TrainResult, TrainStep } from '@mirastral/trainer'
 import {
@@ -152,14 +154,9 @@ function counting(step: TrainStep<Batch>, groups: number[], room = Infinity): Tr
   return Object.assign(step, { merging: counted })
 }
 
-const evalOf = async (folder: string): Promise<void> => {
-  // No evaluation in these runs: outcomeOf wants the file.
-  const { writeFile } = await import('node:fs/promises')
-  await writeFile(`${folder}/results/eval.jsonl`, '')
-}
-
 const outcome = async (folder: string): Promise<Record<string, string>> => {
-  await evalOf(folder)
+  // These runs evaluate nothing, and outcomeOf reads that log too.
+  await writeFile(join(folder, 'results', 'eval.jsonl'), '')
   return outcomeOf(folder, 'checkpoint-6')
 }
 
@@ -178,6 +175,13 @@ describe('a run that merges', () => {
       expect(Number(line.loss) / Number(expected[i].loss)).toBeCloseTo(1, 4)
       expect(Number(line.gradNorm) / Number(expected[i].gradNorm)).toBeCloseTo(1, 3)
     })
+  })
+
+  it('is refused by a step that cannot merge', async () => {
+    const wrap = (step: TrainStep<Batch>): TrainStep<Batch> => Object.assign(step, { merging: undefined })
+    await expect(run(await temporaryFolder(), { wrap })).rejects.toThrow(
+      /^mergeMicroBatches: this training step takes one/,
+    )
   })
 
   it('goes on to the same bits wherever it is stopped, also within a window', async () => {
