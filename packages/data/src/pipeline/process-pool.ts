@@ -10,8 +10,11 @@ import type { WorkerAnswer, WorkerSetup, WorkerTask } from './worker-thread.js'
 
 /** Below this a thread takes longer to start than it saves. Bytes of input. */
 const MIN_BYTES_FOR_THREADS = 16 << 20
-/** Each thread takes about 55 MB, and with two of them reading and removing duplicates is nearly as slow as the rest. */
-const MAX_AUTOMATIC_THREADS = 2
+/**
+ * Beside the calling thread, which reads, removes duplicates and keeps the rows. With more of them, at 55 MB and the tokenizer
+ * each, memory would not stay under 300 MB.
+ */
+const AUTOMATIC_THREADS = 1
 /** Of a thread's heap: what V8 would take by default is several times what a chunk of records needs. MB. */
 const YOUNG_GENERATION = 4
 
@@ -30,7 +33,7 @@ export function createPool(
   threads: number | 'auto',
   inputBytes: number,
 ): ProcessPool {
-  const automatic = inputBytes < MIN_BYTES_FOR_THREADS ? 0 : Math.min(availableParallelism(), MAX_AUTOMATIC_THREADS)
+  const automatic = inputBytes < MIN_BYTES_FOR_THREADS || availableParallelism() === 1 ? 0 : AUTOMATIC_THREADS
   const count = threads === 'auto' ? automatic : threads
   // Sources, as tests run them, have no built worker beside them.
   const isBuilt = !import.meta.url.endsWith('.ts')
