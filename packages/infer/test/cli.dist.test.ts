@@ -103,14 +103,14 @@ describe('mirastral serve', () => {
 
   it('lets an answer end at the first signal, and stops at the second', async () => {
     const messages = [{ role: 'user' as const, content: 'slow slow slow' }]
-    const first = await serveEcho()
+    const first = await serveEcho(['--no-guard'])
     const answer = first.client.chat.completions.create({ model: 'echo', messages })
     await new Promise((resolve) => setTimeout(resolve, 200))
     first.child.kill('SIGINT')
     expect((await answer).choices[0].message.content).toBe('slow slow slow')
     expect(await first.ended).toBe(0)
 
-    const second = await serveEcho()
+    const second = await serveEcho(['--no-guard'])
     const cut = second.client.chat.completions.create({
       model: 'echo',
       messages: [{ role: 'user', content: ' slow'.repeat(200) }],

@@ -34,12 +34,17 @@ export function encodeWord(
 
 /** The probability of each label for a run of words. Time grows linearly with their number. */
 export function runNetwork(network: GuardNetwork, words: readonly MarkedWord[]): Map<string, number> {
-  const inputs = words.map((word) => embed(network, word))
+  const inputs = withoutRuns(words).map((word) => embed(network, word))
   const pooled = new Float32Array(4 * network.hidden)
   pool(network, runDirection(network, 'forward', inputs), pooled, 0)
   pool(network, runDirection(network, 'backward', inputs.toReversed()), pooled, network.hidden)
   const logits = affine(tensor(network, 'out.weight'), tensor(network, 'out.bias'), pooled)
   return new Map(network.labels.map((label, l) => [label, sigmoid(logits[l] ?? 0)]))
+}
+
+/** A word that is repeated over and over says no more than twice. */
+function withoutRuns(words: readonly MarkedWord[]): MarkedWord[] {
+  return words.filter(({ word }, i) => words[i - 1]?.word !== word || words[i - 2]?.word !== word)
 }
 
 /** The maximum of the states comes first (both directions), then their mean. */
