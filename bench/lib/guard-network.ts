@@ -79,19 +79,32 @@ export function trainingProgram(sizes: NetworkSizes, options: TrainingProgramOpt
   return g.build()
 }
 
+/** Only the forward pass, without dropout: the inputs `ids`, `marks` and `mask` as in training, the output `logits`. */
+export function forwardProgram(sizes: NetworkSizes, batch: number, length: number): Program {
+  const g = new Graph(`guard forward ${batch}x${length}`)
+  const shapes = tensorShapes(sizes)
+  const state = (name: string): Value => g.state(name, f32(...(shapes.get(name) ?? [])))
+  g.output(
+    'logits',
+    networkLogits(g, sizes, { batch, length, weightDecay: 0, inputDropout: 0, outputDropout: 0 }, state),
+  )
+  return g.build()
+}
+
 function networkLogits(
   g: Graph,
   sizes: NetworkSizes,
   { batch, length, inputDropout, outputDropout }: TrainingProgramOptions,
   state: (name: string) => Value,
 ): Value {
-  const seed = g.input('seed', i32(2))
+  const drop = (x: Value, p: number, stream: number): Value =>
+    p === 0 ? x : dropout(x, g.input('seed', i32(2)), { p, stream })
   const mask = g.input('mask', f32(length, batch, 1))
   const words = embedding(state('vectors'), g.input('ids', i32(length, batch)))
   const marks = linear(g.input('marks', f32(length, batch, sizes.markers)), state('markers'), {
     transposeWeight: false,
   })
-  const inputs = dropout(concat([words, marks], 2), seed, { p: inputDropout, stream: 1 })
+  const inputs = drop(concat([words, marks], 2), inputDropout, 1)
   const states = ['forward', 'backward'].map((name) => recurrentStates(g, sizes, name, inputs, mask, state))
   const both = concat(states, 2)
   const wide = broadcastTo(mask, both.shape)
@@ -99,7 +112,7 @@ function networkLogits(
   const highest = max(add(mul(both, wide), scale(wide, 10, -10)), { axes: [0] })
   const count = broadcastTo(sum(mask, { axes: [0] }), [batch, 2 * sizes.hidden])
   const average = div(sum(mul(both, wide), { axes: [0] }), count)
-  const pooled = dropout(concat([highest, average], 1), seed, { p: outputDropout, stream: 2 })
+  const pooled = drop(concat([highest, average], 1), outputDropout, 2)
   return add(linear(pooled, state('out.weight')), state('out.bias'))
 }
 
