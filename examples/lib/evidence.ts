@@ -27,6 +27,13 @@ async function readLines(path: string): Promise<JsonLine[]> {
     .map((line) => JSON.parse(line) as JsonLine)
 }
 
+/** What played a part in the run. */
+function settingsOf(recipe: TrainingOptions, kind: DataReport['kind']): EvidenceInput['hyperparameters'] {
+  const plays = (name: string): boolean =>
+    name.startsWith('dpo') ? kind === 'pairs' : name !== 'initialLossScale' || recipe.precision === 'float16'
+  return Object.fromEntries(Object.entries(recipe).filter(([name]) => plays(name)))
+}
+
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
 
 /** The evidence of the adapter as it was after `step`: what came later, in a run that goes on, is not its own. */
@@ -53,7 +60,7 @@ export async function evidenceOf(s: EvidenceSources, step: number): Promise<Evid
       trainableParameters: [...adapterTensors(s.plan).values()].reduce((total, shape) => total + sizeOf(shape), 0),
       adaptedModules: s.plan.layers.length,
     },
-    hyperparameters: { ...s.recipe },
+    hyperparameters: settingsOf(s.recipe, s.report.kind),
     data: {
       kind: s.report.kind,
       files: used.map(({ sha256, read: records, used: count }) => ({ sha256, records, used: count })),
