@@ -110,9 +110,10 @@ export class CudaSession implements Session {
     this.device.synchronize('growing the working memory')
     if (this.arenaBytes > 0) this.device.free(this.arenaAddress)
     this.arenaBytes = 0
+    // Also where the larger one cannot be had: a smaller program may run next.
+    this.arenaMoves++
     this.arenaAddress = this.device.alloc(bytes, 'the working memory of the programs')
     this.arenaBytes = bytes
-    this.arenaMoves++
     return this.arenaAddress
   }
 
