@@ -36,13 +36,16 @@ function scaledTensors(tensors: AdapterTensors, scale: number): AdapterTensors {
 /** The adapters that a session holds beside its base model. */
 export class AdapterBank {
   readonly #session: Session
+  readonly #onShapeGone: (shape: string) => Promise<void>
   readonly #placed = new Set<PlacedAdapter>()
   #next = 0
   /** The adapter in the one place that there is, where a session cannot rename. */
   #current: PlacedAdapter | null = null
 
-  constructor(session: Session) {
+  /** `onShapeGone` is called when the last adapter of a shape is removed. */
+  constructor(session: Session, onShapeGone: (shape: string) => Promise<void>) {
     this.#session = session
+    this.#onShapeGone = onShapeGone
   }
 
   async place(adapter: DecoderAdapter, scale: number): Promise<PlacedAdapter> {
@@ -62,6 +65,7 @@ export class AdapterBank {
       await this.#unbind(adapter, states)
       this.#current = null
     }
+    if (![...this.#placed].some(({ shape }) => shape === adapter.shape)) await this.#onShapeGone(adapter.shape)
   }
 
   /** What a run must be told to use the adapter. */

@@ -41,7 +41,8 @@ export class DeviceDecoder {
   readonly adapters: AdapterBank
   /** Whether tokens that were decoded leave the same cache as tokens of a prompt do. */
   readonly decodesExactly: boolean
-  readonly #executables = new Map<string, Promise<Executable>>()
+  /** By the shape of the adapter, then by the shape of the run. */
+  readonly #executables = new Map<string, Map<string, Promise<Executable>>>()
   readonly #bound = new Set<string>()
   readonly #emptySlots: Set<number>
   readonly #capacity: number
@@ -52,7 +53,7 @@ export class DeviceDecoder {
     this.#session = session
     this.#request = request
     this.slots = session.renames ? (request.sequences ?? 8) : 1
-    this.adapters = new AdapterBank(session)
+    this.adapters = new AdapterBank(session, (shape) => this.#release(shape))
     this.decodesExactly = (request.precision ?? 'exact') === 'exact'
     // A padded chunk writes past the last token.
     this.#capacity = request.contextLength + LONGEST_CHUNK
@@ -138,13 +139,22 @@ export class DeviceDecoder {
   }
 
   async #executable(shape: RunShape, precision: DecodingPrecision, adapter: PlacedAdapter | null): Promise<Executable> {
-    const key = `${shape.sequences}x${shape.tokens} ${precision} ${adapter?.shape ?? ''}`
-    const known = this.#executables.get(key)
+    const family = this.#executables.get(adapter?.shape ?? '') ?? new Map<string, Promise<Executable>>()
+    this.#executables.set(adapter?.shape ?? '', family)
+    const key = `${shape.sequences}x${shape.tokens} ${precision}`
+    const known = family.get(key)
     if (known) return known
     const compiled = this.#compile(shape, precision, adapter)
-    this.#executables.set(key, compiled)
-    compiled.catch(() => this.#executables.delete(key))
+    family.set(key, compiled)
+    compiled.catch(() => family.delete(key))
     return compiled
+  }
+
+  /** Programs for an adapter that is gone would stay for ever otherwise. */
+  async #release(adapterShape: string): Promise<void> {
+    const family = this.#executables.get(adapterShape)
+    this.#executables.delete(adapterShape)
+    for (const compiled of family?.values() ?? []) await (await compiled).dispose()
   }
 
   async #compile(shape: RunShape, precision: DecodingPrecision, adapter: PlacedAdapter | null): Promise<Executable> {

@@ -237,6 +237,24 @@ describe('the places on a device', () => {
     expect(await Promise.all(answers)).toEqual(wishes.map(([{ tokens }]) => tokens))
     await r.adapters.unload('whole')
   })
+
+  it('give back the programs of an adapter when the last of its shape is gone', async () => {
+    const counted = { live: 0 }
+    const r = await rig('llama-tied', { backend: counting(cpu, counted) })
+    const { base, adapter } = goldens['llama-tied']
+    await continued(r, base[0].prompt, 2)
+    const before = counted.live
+    await r.adapters.load('a', adapterOf(r.model))
+    await r.adapters.load('b', adapterOf(r.model), 2)
+    await continued(r, adapter[0].prompt, 2, { adapter: 'a' })
+    const during = counted.live
+    expect(during).toBeGreaterThan(before)
+    await r.adapters.setScale('a', 3)
+    await r.adapters.unload('a')
+    expect(counted.live).toBe(during)
+    await r.adapters.unload('b')
+    expect(counted.live).toBe(before)
+  })
 })
 
 describe('rounded weights', () => {
@@ -279,4 +297,23 @@ function withoutNames(backend: Backend): Backend {
       },
     })
   return { name: backend.name, createSession: async () => fixed(await backend.createSession()) }
+}
+
+/** Counts the programs that a device holds. */
+function counting(backend: Backend, counted: { live: number }): Backend {
+  const watched = (session: Session): Session =>
+    Object.assign(Object.create(session) as Session, {
+      compile: async (...args: Parameters<Session['compile']>) => {
+        const executable = await session.compile(...args)
+        counted.live++
+        return {
+          run: (...run: Parameters<typeof executable.run>) => executable.run(...run),
+          dispose: () => {
+            counted.live--
+            return executable.dispose()
+          },
+        }
+      },
+    })
+  return { name: backend.name, createSession: async () => watched(await backend.createSession()) }
 }
