@@ -172,6 +172,18 @@ describe('decoding together', () => {
     expect(await Promise.all(results)).toEqual([base[0].tokens, base[1].tokens])
     expect(r.scheduler.load).toEqual({ active: 0, waiting: 0 })
   })
+
+  it('goes on while a reader takes its time, who then goes on too', async () => {
+    const r = await rig('qwen3', { sequences: 3 })
+    const { base } = goldens.qwen3
+    let goOn: () => void = () => undefined
+    const pause = new Promise<void>((resolve) => (goOn = resolve))
+    const slow = continued(r, base[0].prompt, 6, { before: (count) => (count === 2 ? pause : undefined) })
+    const others = await Promise.all([1, 4].map((n) => continued(r, base[n].prompt, base[n].tokens.length)))
+    expect(others).toEqual([base[1].tokens, base[4].tokens])
+    goOn()
+    expect(await slow).toEqual(base[0].tokens.slice(0, 6))
+  })
 })
 
 describe('the places on a device', () => {
