@@ -16,6 +16,7 @@ import {
   DataError,
   Ledger,
   formatReport,
+  inspect,
   preflight,
   prepareDataset,
   preparePreferences,
@@ -421,6 +422,29 @@ describe('preflight', () => {
     expect(failing).toThrow(
       /nothing-trained: 1 of 2 rows .*end-not-trained: 1 of 2.*bos-count: 1 of 2.*serving-differs: 3/,
     )
+  })
+
+  it('leaves a conversation out whose prompt the template refuses, and goes on', async () => {
+    const source = `{{ bos_token }}{% for m in messages %}{% if add_generation_prompt and 'odd' in m.content %}{{ raise_exception('no odd prompts') }}{% endif %}{% if m.role == 'assistant' %}{% generation %}{{ m.content + eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}`
+    const odd = await loadTokenizer('mistral-v3', { chatTemplate: source })
+    const data = await prepare(dataFolder({ 'a.json': [pair(1), pair('odd')] }), {}, { tokenizer: odd })
+    expect(data.report.totals).toMatchObject({ used: 1, dropped: { 'template-refuses': 1 } })
+  })
+
+  it.each([
+    ['nothing-trained', [0, 50, 51], []],
+    ['end-not-trained', [0, 50, 51, 1, 52, 1], [2, 4, 5]],
+    ['end-not-trained', [0, 50, 51], [2]],
+    ['bos-count', [0, 0, 51, 1], [2, 3]],
+    ['bos-count', [50, 51, 1], [1, 2]],
+    ['pad-is-trained', [0, 50, 2, 1], [2, 3]],
+    ['too-long', [0, ...Array.from({ length: 300 }, () => 51), 1], [300, 301]],
+  ] as const)('finds %s in a row, and nothing else', async (rule, tokens, trained) => {
+    const data = await prepare(dataFolder({ 'a.json': [pair(1)] }))
+    const { bosTokenId = 0, eosTokenId, padTokenId } = data.tokenizer
+    const ids = Int32Array.from(tokens, (token) => (token < 3 ? [bosTokenId, eosTokenId, padTokenId][token] : token))
+    const labels = ids.map((id, i) => ((trained as readonly number[]).includes(i) ? id : -100))
+    expect(inspect({ ...data, train: [{ inputIds: ids, labels }] }).failures).toEqual({ [rule]: 1 })
   })
 
   it('finds a template that serves something else than it trains', async () => {

@@ -46,7 +46,7 @@ export class ConversationRows implements RecordUse {
     if (fitted.examples.length === 0) {
       throw new RecordError(fitted.changed === 'no' ? 'nothing-to-train-on' : 'truncated-away')
     }
-    if (!trainsAsServed(this.tokenizer, whole)) out.counts.servingDiffers++
+    if (!orRefused(() => trainsAsServed(this.tokenizer, whole))) out.counts.servingDiffers++
     for (const adjustment of adjustments) count(out.counts.adjustments, adjustment)
     if (fitted.changed !== 'no') count(out.counts.truncated, fitted.changed)
     const signature = signatures ? signatureOf(clean.turns) : new Uint8Array(SIGNATURE_BYTES)

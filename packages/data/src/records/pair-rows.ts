@@ -47,7 +47,7 @@ export class PairRows implements RecordUse {
     const fitted = orRefused(() => fitPair(this.tokenizer, whole, this.fit))
     if (fitted.changed === 'dropped') throw new RecordError('too-long')
     if (fitted.pair === null) throw new RecordError(fitted.changed === 'no' ? 'nothing-to-train-on' : 'truncated-away')
-    if (!this.isServedSo(whole)) out.counts.servingDiffers++
+    if (!orRefused(() => this.isServedSo(whole))) out.counts.servingDiffers++
     for (const adjustment of adjustments) count(out.counts.adjustments, adjustment)
     if (fitted.changed !== 'no') count(out.counts.truncated, fitted.changed)
     const signature = signatures ? signatureOfPair(clean) : new Uint8Array(SIGNATURE_BYTES)

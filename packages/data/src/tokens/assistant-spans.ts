@@ -28,7 +28,7 @@ export interface SpanSource {
 export function assistantSpans(source: SpanSource, turns: readonly Turn[], written: string): AssistantSpan[] {
   const assistants = turns.flatMap((turn, i) => (turn.role === 'assistant' ? [i] : []))
   if (assistants.length === 0) return []
-  if (source.hasBlocks) return blockSpans(turns, written, assistants)
+  if (source.hasBlocks) return blockSpans(source, turns, written, assistants)
   const spans = appendedSpans(source, turns, written, assistants) ?? textSpans(source, turns, written, assistants)
   if (spans !== null) return spans.map((span) => toEndOfTurn(source.specials, written, span))
   throw templateError(
@@ -37,15 +37,27 @@ export function assistantSpans(source: SpanSource, turns: readonly Turn[], writt
   )
 }
 
-function blockSpans(turns: readonly Turn[], written: string, assistants: readonly number[]): AssistantSpan[] {
-  const spans = markedSpans(written)
-  if (spans?.length !== assistants.length) {
+function blockSpans(
+  source: SpanSource,
+  turns: readonly Turn[],
+  written: string,
+  assistants: readonly number[],
+): AssistantSpan[] {
+  const all = markedSpans(written)
+  const count = assistants.length
+  // Some templates open a block for what a turn does not have, or write the end of the last turn in a block of its own.
+  const spans = all?.length === count ? all : (all?.filter(({ start, end }) => end > start) ?? [])
+  const plain = withoutMarks(written)
+  const areEnds = spans
+    .slice(count)
+    .every(({ start, end }) => source.specials.at(plain, start) === plain.slice(start, end))
+  if (spans.length < count || !areEnds) {
     throw templateError(
       turns,
-      `the template must write one generation block per assistant turn (${assistants.length}), got ${spans?.length ?? 'blocks inside each other'}`,
+      `the template must write one generation block per assistant turn (${count}), got ${all?.length ?? 'blocks inside each other'}`,
     )
   }
-  return spans.map((span, i) => ({ ...span, turn: assistants[i] }))
+  return spans.map((span, i) => ({ ...span, turn: assistants[Math.min(i, count - 1)] }))
 }
 
 /** What the rendering through a turn has more than the prompt for it, provided that nothing before it ever changes. */
@@ -79,7 +91,21 @@ function textSpans(
   const withMarks = source.tryRender(marked, false)
   if (withMarks === null || withoutMarks(withMarks) !== written) return null
   const spans = markedSpans(withMarks)
-  return spans?.length === assistants.length ? spans.map((span, i) => ({ ...span, turn: assistants[i] })) : null
+  if (spans?.length !== assistants.length) return null
+  return spans.map((span, i) => ({
+    ...span,
+    turn: assistants[i],
+    start: producedFrom(source, turns, written, span, assistants[i]),
+  }))
+}
+
+/**
+ * Where the model begins to speak: where the prompt ends, if it is known to stand there unchanged. Some templates put an
+ * empty thought before the text of the last answer.
+ */
+function producedFrom(source: SpanSource, turns: readonly Turn[], written: string, span: Span, turn: number): number {
+  const prompt = source.tryRender(turns.slice(0, turn), true)
+  return prompt !== null && written.startsWith(prompt) && prompt.length <= span.start ? prompt.length : span.start
 }
 
 /** To the end of the token that ends the turn, and not into the white space between turns. */

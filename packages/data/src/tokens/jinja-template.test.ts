@@ -2,7 +2,10 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { chat, conversationOf, fixture, golden, loadTokenizer } from '../../test/fixtures.js'
 import type { GoldenMessage, GoldenTool } from '../../test/fixtures.js'
+import type { Conversation } from '../conversation.js'
 import { DataError } from '../errors.js'
+import type { ChatTokenizer } from './chat-tokenizer.js'
+import { trainsAsServed } from './serving.js'
 
 interface TemplateCase {
   tokenizer: string
@@ -16,6 +19,14 @@ interface TemplateCase {
 }
 
 const template = (name: string): string => readFileSync(fixture(`templates/${name}.jinja`), 'utf8')
+
+function trainedText(tokenizer: ChatTokenizer, conversation: Conversation): string {
+  const { labels } = tokenizer.encodeConversation(conversation)
+  return tokenizer.decode(
+    labels.filter((label) => label !== -100),
+    { skipSpecialTokens: false },
+  )
+}
 
 describe('a Jinja chat template', () => {
   for (const row of golden<TemplateCase[]>('templates')) {
@@ -68,6 +79,25 @@ describe('a Jinja chat template', () => {
       { skipSpecialTokens: false },
     )
     expect(trained).toBe('two<|im_end|>four<|im_end|>')
+  })
+
+  it('trains the empty thought that a template puts before the last answer, which serving leaves to the model', async () => {
+    const source = `{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' and loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{ m.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}`
+    const tokenizer = await loadTokenizer('chatml', { chatTemplate: source })
+    const conversation = chat('one', 'two', 'three', 'four')
+    expect(trainedText(tokenizer, conversation)).toBe('two<|im_end|><think>\n\n</think>\n\nfour<|im_end|>')
+    expect(trainsAsServed(tokenizer, conversation)).toBe(true)
+  })
+
+  it('takes empty blocks for nothing, and the end of the last turn in a block of its own for part of it', async () => {
+    const ends = `{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' %}{% generation %}{% if m.tool_calls %}call{% endif %}{% endgeneration %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}{% if messages[-1].role == 'assistant' %}{% generation %}{{ '<|im_end|>' }}{% endgeneration %}{% endif %}`
+    const tokenizer = await loadTokenizer('chatml', { chatTemplate: ends })
+    expect(trainedText(tokenizer, chat('one', 'two', 'three', 'four'))).toBe('twofour<|im_end|>')
+    const more = ends.replace(`{{ '<|im_end|>' }}`, 'Bye.')
+    const odd = await loadTokenizer('chatml', { chatTemplate: more })
+    expect(() => odd.encodeConversation(chat('one', 'two'))).toThrow(
+      /must write one generation block per assistant turn \(1\), got 3/,
+    )
   })
 
   it('refuses to guess where the template changes what an answer says', async () => {

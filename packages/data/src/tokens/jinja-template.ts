@@ -1,6 +1,7 @@
 import { Template } from '@huggingface/jinja'
 import type { Tool, Turn } from '../conversation.js'
 import { assistantSpans } from './assistant-spans.js'
+import type { AssistantSpan } from './assistant-spans.js'
 import { templateError } from './chat-template.js'
 import type { ChatTemplate, RenderOptions } from './chat-template.js'
 import { MARK_VARIABLES, hasGenerationBlocks, markGenerationBlocks, withoutMarks } from './generation-blocks.js'
@@ -47,15 +48,8 @@ export class JinjaTemplate implements ChatTemplate {
     const prepared = this.prepare(turns)
     const safeOptions = { ...options, tools: mapStrings(options.tools ?? [], (s) => this.specials.protect(s)) }
     const written = this.run(prepared, safeOptions)
-    const spans = assistantSpans(
-      {
-        tryRender: (some, addGenerationPrompt) => this.tryRun(some, { ...safeOptions, addGenerationPrompt }),
-        hasBlocks: this.hasBlocks,
-        specials: this.specials,
-      },
-      prepared,
-      written,
-    )
+    // Nothing is trained on in a prompt, so it need not be certain what the assistant said in it.
+    const spans = options.addGenerationPrompt === true ? [] : this.spansIn(prepared, written, safeOptions)
     const plain = withoutMarks(written)
     const folded = turns.length - prepared.length
     const segments: Segment[] = []
@@ -68,6 +62,18 @@ export class JinjaTemplate implements ChatTemplate {
     }
     segments.push(...this.specials.split(plain.slice(at), -1, false))
     return segments
+  }
+
+  private spansIn(turns: readonly Turn[], written: string, options: RenderOptions): AssistantSpan[] {
+    return assistantSpans(
+      {
+        tryRender: (some, addGenerationPrompt) => this.tryRun(some, { ...options, addGenerationPrompt }),
+        hasBlocks: this.hasBlocks,
+        specials: this.specials,
+      },
+      turns,
+      written,
+    )
   }
 
   private prepare(turns: readonly Turn[]): Turn[] {
