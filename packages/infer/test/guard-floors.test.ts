@@ -34,7 +34,7 @@ describe('on sentences that the classifier was not trained on, the guard', () =>
   })
 
   it('blocks unsafe answers and shows safe ones', () => {
-    expect(share(output.filter((s) => s.severity === 'high'))).toBeGreaterThanOrEqual(0.9)
-    expect(share(output.filter((s) => s.severity === 'none'))).toBeLessThanOrEqual(0.08)
+    expect(share(output.filter((s) => s.severity === 'high'))).toBeGreaterThanOrEqual(0.88)
+    expect(share(output.filter((s) => s.severity === 'none'))).toBeLessThanOrEqual(0.06)
   })
 })
