@@ -94,9 +94,11 @@ export async function createTextGenerator(request: GeneratorRequest): Promise<En
     const languageModel = scheduledModel({ modelId: id, ...shape }, { scheduler, adapters, adapter })
     return new TokenGenerator({ model: languageModel, tokenizer, tokenBytes } satisfies TokenGeneratorOptions)
   }
-  if (request.adapter) {
-    await adapters.load('default', request.adapter)
-    adapters.use('default')
+  try {
+    await prepare(decoder, adapters, request.adapter ?? null)
+  } catch (error) {
+    await decoder.dispose()
+    throw error
   }
   const generator = generatorOf(modelId, () => adapters.active)
   return Object.assign(generator, {
@@ -110,6 +112,17 @@ export async function createTextGenerator(request: GeneratorRequest): Promise<En
       await decoder.dispose()
     },
   })
+}
+
+/** What takes its time, before the first answer. */
+async function prepare(decoder: DeviceDecoder, adapters: AdapterSet, adapter: DecoderAdapter | null): Promise<void> {
+  if (adapter) {
+    await adapters.load('default', adapter)
+    adapters.use('default')
+  }
+  const { placed, end } = adapters.begin(adapters.active)
+  await decoder.prepare(placed)
+  end()
 }
 
 /** One of the models that share a device: the base model, or the base model with an adapter. */

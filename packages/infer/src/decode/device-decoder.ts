@@ -103,6 +103,14 @@ export class DeviceDecoder {
     return steps.map((_, n) => logits.subarray(n * width, (n + 1) * width))
   }
 
+  /** Rounds the weights now, which takes its time, instead of when the first answer needs them. */
+  async prepare(adapter: PlacedAdapter | null): Promise<void> {
+    if (this.decodesExactly) return
+    for (const sequences of new Set([1, this.slots])) {
+      await this.#executable({ sequences, tokens: 1 }, this.#request.precision ?? 'exact', adapter)
+    }
+  }
+
   /** Programs that hold rounded weights of their own are few. */
   #batchOf(count: number): number {
     if (count === 1) return 1

@@ -29,11 +29,15 @@ export function roundInt8(values: Float32Array, rows: number, columns: number): 
   for (let block = 0; block < scales.length; block++) {
     const { start, end } = blockRange(block, blocks, columns)
     let extreme = 0
-    for (let i = start; i < end; i++) extreme = Math.max(extreme, Math.abs(values[i]))
+    for (let i = start; i < end; i++) {
+      const magnitude = values[i] < 0 ? -values[i] : values[i]
+      if (magnitude > extreme) extreme = magnitude
+    }
     if (extreme === 0) continue
     scales[block] = extreme / 127
     const perScale = 127 / extreme
-    for (let i = start; i < end; i++) codes[block * PACKED_BLOCK + i - start] = Math.round(values[i] * perScale) + 128
+    // Positive, so that cutting off rounds down: many times faster than Math.round over billions of weights.
+    for (let i = start; i < end; i++) codes[block * PACKED_BLOCK + i - start] = (values[i] * perScale + 128.5) | 0
   }
   return { codes, scales, zeros: null }
 }
@@ -71,7 +75,7 @@ function blockRange(block: number, blocks: number, columns: number): { start: nu
 /** The nearest of the 16 codes. */
 function codeOf(value: number, perScale: number, zero: number): number {
   const code = value * perScale + zero + 0.5
-  return code <= 0 ? 0 : code >= 15 ? 15 : Math.trunc(code)
+  return code <= 0 ? 0 : code >= 15 ? 15 : code | 0
 }
 
 interface Grid {
