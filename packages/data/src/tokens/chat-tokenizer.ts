@@ -9,7 +9,7 @@ import type { TemplateRules } from './choose-template.js'
 import { SpecialTokens } from './special-tokens.js'
 import { TextEncoder } from './text-encoder.js'
 import { readTokenizerFiles, tokenizerError } from './tokenizer-files.js'
-import type { TokenizerFiles } from './tokenizer-files.js'
+import type { TokenizerConfig, TokenizerFiles } from './tokenizer-files.js'
 import { decodeWith } from './decode.js'
 
 export interface ChatTokenizerOptions {
@@ -48,7 +48,7 @@ export class ChatTokenizer {
   /** Never the end-of-sequence token where the vocabulary offers anything else: the pad token, `<unk>`, or a spare one. */
   readonly padTokenId: number
   private readonly encoder: TextEncoder
-  private readonly files: TokenizerFiles
+  private readonly config: TokenizerConfig
   private readonly specials: SpecialTokens
 
   private constructor(
@@ -59,7 +59,7 @@ export class ChatTokenizer {
     hash: string,
   ) {
     this.origin = origin
-    this.files = files
+    this.config = files.config
     this.encoder = encoder
     this.specials = new SpecialTokens(encoder.specialTokens.map((token) => token.content))
     this.template = template
@@ -148,12 +148,12 @@ export class ChatTokenizer {
     return [
       ...this.beginning(),
       { text: content, control: false, producedBy: 0, toolCall: false },
-      { text: this.files.config.eos_token ?? '', control: true, producedBy: 0, toolCall: false },
+      { text: this.config.eos_token ?? '', control: true, producedBy: 0, toolCall: false },
     ]
   }
 
   private beginning(): Segment[] {
-    const { bos_token: bos } = this.files.config
+    const { bos_token: bos } = this.config
     return bos === undefined ? [] : [{ text: bos, control: true, producedBy: -1, toolCall: false }]
   }
 
@@ -162,7 +162,7 @@ export class ChatTokenizer {
   }
 
   private choosePad(eos: number): number {
-    const { pad_token, unk_token } = this.files.config
+    const { pad_token, unk_token } = this.config
     const spare = this.encoder.specialTokens.find(({ content }) => /pad|reserved|unused|control_|extra/i.test(content))
     const candidates = [this.idOf(pad_token), this.idOf(unk_token), spare?.id, this.bosTokenId]
     return candidates.find((id) => id !== undefined && id !== eos) ?? eos
