@@ -22,6 +22,8 @@ class FakeHub {
   requests: string[] = []
   down = false
   damage = false
+  /** Answers with the place of a file's chunks in Xet's storage instead of its bytes. */
+  xet = false
   private readonly server: Server = createServer((request, response) => this.answer(request, response))
 
   async start(): Promise<string> {
@@ -42,6 +44,14 @@ class FakeHub {
       response.end(JSON.stringify(body))
     }
     if (this.down) return json(503, { error: 'down' })
+    if (url.startsWith('/xet-auth')) {
+      return json(200, { accessToken: 'xet', casUrl: `http://${request.headers.host}`, exp: Date.now() / 1000 + 600 })
+    }
+    const stored = Object.keys(FILES).find((name) => url.endsWith(`owner/name/${name}`))
+    if (stored !== undefined && url.startsWith('/v2/reconstructions/')) {
+      return json(200, reconstruction(FILES[stored], `http://${request.headers.host}/xorb/owner/name/${stored}`))
+    }
+    if (stored !== undefined && url.startsWith('/xorb/')) return this.send(xorb(FILES[stored]), request, response)
     if (!url.includes('/owner/name')) return json(401, { error: 'Repository not found' })
     if (url.includes('/revision/')) {
       return json(200, {
@@ -64,11 +74,24 @@ class FakeHub {
     }
     const path = Object.keys(FILES).find((name) => url.endsWith(`/resolve/${COMMIT}/${name}`))
     if (path === undefined) return json(404, { error: 'none' }, { 'X-Error-Code': 'EntryNotFound' })
+    if (this.xet) {
+      const [size, origin] = [FILES[path].length, `http://${request.headers.host}`]
+      const links = `<${origin}/xet-auth>; rel="xet-auth", <${origin}/v2/reconstructions/owner/name/${path}>; rel="xet-reconstruction-info"`
+      return json(
+        200,
+        { hash: 'f'.repeat(64) },
+        {
+          ...{ 'Content-Type': 'application/vnd.xet-fileinfo+json', 'X-Linked-Size': String(size) },
+          ...{ 'X-Linked-ETag': '"e"', 'X-Xet-Hash': 'f'.repeat(64), Link: links },
+        },
+      )
+    }
     this.send(FILES[path], request, response)
   }
 
-  private send(text: string, request: IncomingMessage, response: ServerResponse): void {
-    const body = Buffer.from(this.damage ? text.replace('q', 'x') : text)
+  private send(content: string | Buffer, request: IncomingMessage, response: ServerResponse): void {
+    const body =
+      this.damage && typeof content === 'string' ? Buffer.from(content.replace('q', 'x')) : Buffer.from(content)
     const range = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? '')
     const headers = { ETag: '"e"', 'Content-Type': 'text/plain' }
     if (range === null) {
@@ -80,6 +103,26 @@ class FakeHub {
     const contentRange = `bytes ${range[1]}-${Number(range[1]) + slice.length - 1}/${body.length}`
     response.writeHead(206, { ...headers, 'Content-Length': slice.length, 'Content-Range': contentRange })
     response.end(slice)
+  }
+}
+
+/** Two chunks of a file as Xet stores them: version, length, no compression, length again, then the bytes. */
+function xorb(text: string): Buffer {
+  const chunks = [text.slice(0, 10), text.slice(10)].map((part) => {
+    const header = Buffer.alloc(8)
+    header.writeUIntLE(part.length, 1, 3)
+    header.writeUIntLE(part.length, 5, 3)
+    return Buffer.concat([header, Buffer.from(part)])
+  })
+  return Buffer.concat(chunks)
+}
+
+function reconstruction(text: string, url: string): object {
+  const range = { chunks: { start: 0, end: 2 }, bytes: { start: 0, end: xorb(text).length - 1 } }
+  return {
+    terms: [{ hash: 'e'.repeat(64), unpacked_length: text.length, range: { start: 0, end: 2 } }],
+    xorbs: { ['e'.repeat(64)]: [{ url, ranges: [range] }] },
+    offset_into_first_range: 0,
   }
 }
 
@@ -127,6 +170,16 @@ describe('fetchHubDataset', () => {
     await expect(fetched('hf:owner/name', other)).rejects.toThrow(/arrived incomplete; run again/)
     hub.damage = false
     expect(await fetched('hf:owner/name', other)).toHaveLength(1)
+  })
+
+  it('downloads a file that is kept in Xet’s storage, chunk by chunk', async () => {
+    hub.xet = true
+    hub.requests = []
+    const other = join(cacheDir, 'xet')
+    const [path] = await fetched('hf:owner/name', other)
+    expect(readFileSync(join(other, 'owner--name', COMMIT, path), 'utf8')).toBe(FILES[path])
+    expect(hub.requests.some((request) => request.includes('/xorb/'))).toBe(true)
+    hub.xet = false
   })
 
   it('says that a dataset does not exist or may not be read, and keeps the token to itself', async () => {
