@@ -84,11 +84,12 @@ describe('what a person writes', () => {
   })
 
   it('is read to the end in a text of 100,000 characters, with stops and without', () => {
-    const text = `${'The weather was fine and we had lunch. '.repeat(1300)}${'and then we had lunch '.repeat(2300)}`
-    expect(text.length).toBeGreaterThan(100_000)
-    expect(alarms(`${text}, I am going to kill myself tonight.`)).toBe(true)
-    expect(alarms(`I am going to kill myself tonight. ${text}`)).toBe(true)
-  }, 30_000)
+    const talk = `${'The weather was fine and we had lunch. '.repeat(1300)}${'and then we had lunch '.repeat(2300)}`
+    expect(talk.length).toBeGreaterThan(100_000)
+    const { findings } = guard.assess(`${talk}, I am going to kill myself tonight. ${talk.slice(0, 500)}`)
+    const found = findings.find((f) => f.category === 'suicide' && f.severity === 'acute' && f.source !== 'classifier')
+    expect(found?.evidence.start).toBeGreaterThanOrEqual(talk.length)
+  }, 120_000)
 })
 
 describe('what a model answers', () => {

@@ -107,9 +107,9 @@ function affine(weight: Float32Array, bias: Float32Array, x: Float32Array): Floa
   const [rows, columns] = [bias.length, x.length]
   const y = new Float32Array(rows)
   for (let row = 0; row < rows; row += 1) {
-    let sum = bias[row] ?? 0
+    let sum = bias[row]
     const start = row * columns
-    for (let i = 0; i < columns; i += 1) sum += (weight[start + i] ?? 0) * (x[i] ?? 0)
+    for (let i = 0; i < columns; i += 1) sum += weight[start + i] * x[i]
     y[row] = sum
   }
   return y
