@@ -7,7 +7,7 @@ import type { Language, Rule } from './language.js'
 import { applyRules } from './rules.js'
 import type { RuleHit } from './rules.js'
 import { readDocument } from './text/document.js'
-import type { TextDocument } from './text/document.js'
+import type { TextDocument, Token } from './text/document.js'
 import { isAlarm, severityRank } from './types.js'
 import type { Finding, Severity, Span } from './types.js'
 
@@ -76,13 +76,14 @@ export class Recognizer<Category extends string> {
     const windows = splitWindows(document, marked, this.#wordsPerWindow)
     const judged = windows.map((window) => ({ window, scores: runNetwork(this.#classifier, window.words) }))
     const inContext = alarmBySentence(judged)
-    // Much harmless talk around it must not hide a sentence that a rule knows: it is judged by itself too.
-    const alone = memoize(
-      (s) => runNetwork(this.#classifier, (marked[s] ?? []).slice(0, longestWindow)).get('alarm') ?? 0,
-    )
-    const byRules = hits.map((hit) =>
-      this.#weigh(hit, Math.max(inContext[hit.sentence] ?? 0, isAlarm(hit.severity) ? alone(hit.sentence) : 0)),
-    )
+    // Much harmless talk around it must not hide what a rule knows: its surroundings are judged by themselves too.
+    const alone = memoize((words: readonly MarkedWord[]) => runNetwork(this.#classifier, words).get('alarm') ?? 0)
+    const byRules = hits.map((hit) => {
+      const context = inContext[hit.sentence] ?? 0
+      if (!isAlarm(hit.severity)) return this.#weigh(hit, context)
+      const near = surroundings(document.sentences[hit.sentence]?.tokens ?? [], marked[hit.sentence] ?? [], hit)
+      return this.#weigh(hit, Math.max(context, alone(near.at, near.words)))
+    })
     const byClassifier = judged.flatMap(({ window, scores }) => this.#judge(window, scores))
     return [...byRules, ...byClassifier]
       .filter((finding) => finding.severity !== 'none')
@@ -112,12 +113,24 @@ export class Recognizer<Category extends string> {
   }
 }
 
-function memoize(compute: (key: number) => number): (key: number) => number {
+/** The sentence of a rule's match, or, where it is long, the words around the match; `at` tells places apart. */
+function surroundings(
+  tokens: readonly Token[],
+  marked: readonly MarkedWord[],
+  { evidence }: { readonly evidence: Span },
+): { readonly at: number; readonly words: readonly MarkedWord[] } {
+  if (marked.length <= longestWindow) return { at: tokens[0]?.span.start ?? 0, words: marked }
+  const match = tokens.findIndex(({ span }) => span.start >= evidence.start)
+  const from = Math.max(0, match - longestWindow / 6)
+  return { at: tokens[from]?.span.start ?? 0, words: marked.slice(from, from + longestWindow / 2) }
+}
+
+function memoize<T>(compute: (value: T) => number): (key: number, value: T) => number {
   const known = new Map<number, number>()
-  return (key) => {
-    const value = known.get(key) ?? compute(key)
-    known.set(key, value)
-    return value
+  return (key, value) => {
+    const result = known.get(key) ?? compute(value)
+    known.set(key, result)
+    return result
   }
 }
 
