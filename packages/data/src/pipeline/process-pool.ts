@@ -86,6 +86,8 @@ class ThreadPool implements ProcessPool {
   private start(setup: WorkerSetup): Worker {
     const worker = new Worker(new URL('./process-worker.js', import.meta.url), {
       workerData: setup,
+      // The worker is built: a loader of TypeScript that the program was started with would only take its memory.
+      execArgv: [],
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION },
     })
     worker.on('message', (answer: WorkerAnswer) => {

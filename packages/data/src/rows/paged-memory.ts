@@ -9,7 +9,7 @@ const SLAB_BITS = 10
 const PAGES_PER_SLAB = 1 << SLAB_BITS
 const SLAB_BYTES = PAGES_PER_SLAB * PAGE_BYTES
 /** With the program itself and a chunk of input this stays well under 300 MB. */
-const DEFAULT_BYTES = 48 << 20
+const DEFAULT_BYTES = 40 << 20
 
 /**
  * A bounded amount of memory for arrays of any size: pages that were not used for long go to temporary files. Below the
