@@ -11,13 +11,7 @@ import {
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import type { DataInput, DataOptions, PrepareRequest, PreparedData } from '@mirastral/data'
-import {
-  ConversationReader,
-  Ledger,
-  formatReport,
-  prepareDataset,
-  preparePreferences,
-} from '@mirastral/data'
+import { ConversationReader, Ledger, formatReport, prepareDataset, preparePreferences } from '@mirastral/data'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { fixture, loadTokenizer, temporaryFolder } from './fixtures.js'
