@@ -1,13 +1,12 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { cp, mkdtemp, writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { initializeAdapter, modulesOfModel, parseLoraConfig, planLora, saveAdapter } from '@mirastral/lora'
-import { loadModel, writeRandomModel } from '@mirastral/models'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, it } from 'vitest'
+import { smallModel } from './support/small-model.js'
 
 const cli = fileURLToPath(new URL('../dist/mirastral-cli.js', import.meta.url))
 const support = (name: string): string => fileURLToPath(new URL(`./support/${name}`, import.meta.url))
@@ -55,34 +54,10 @@ async function serveEcho(args: string[] = [], env: Record<string, string> = {}) 
   return { ...run, url, client }
 }
 
-/** A small random Mistral with the tokenizer of the examples, and an adapter for it. */
-async function randomModel(): Promise<{ model: string; adapter: string }> {
-  const folder = await mkdtemp(join(tmpdir(), 'serve-'))
-  const model = join(folder, 'random')
-  const config = {
-    architectures: ['MistralForCausalLM'],
-    model_type: 'mistral',
-    vocab_size: 2048,
-    hidden_size: 64,
-    intermediate_size: 128,
-    num_hidden_layers: 2,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    max_position_embeddings: 512,
-    sliding_window: null,
-    initializer_range: 0.3,
-    bos_token_id: 1,
-    eos_token_id: 2,
-  }
-  await writeRandomModel(model, config, { seed: 5 })
-  await cp(fileURLToPath(new URL('../../../examples/tokenizer', import.meta.url)), model, { recursive: true })
-  const loaded = await loadModel(model)
-  const options = { r: 4, targetModules: ['q_proj'], taskType: 'CAUSAL_LM' as const, baseModelNameOrPath: model }
-  const plan = planLora(parseLoraConfig(options), modulesOfModel(loaded.architecture.parameters(loaded.config)))
-  const { tensors } = await initializeAdapter(plan, { seed: 1 })
-  await saveAdapter(join(folder, 'adapter'), { plan, tensors })
-  await loaded.weights.close()
-  return { model, adapter: join(folder, 'adapter') }
+/** The folders of a small random model and of an adapter for it. */
+async function modelWithAdapter(): Promise<{ model: string; adapter: string }> {
+  const small = await smallModel()
+  return { model: small.folder, adapter: await small.adapter('adapter') }
 }
 
 describe('mirastral serve', () => {
@@ -178,7 +153,7 @@ describe('mirastral serve', () => {
   })
 
   it('serves a model with an adapter: text, a schema and a forced tool call, each repeatable', async () => {
-    const { model, adapter } = await randomModel()
+    const { model, adapter } = await modelWithAdapter()
     const run = mirastral([
       'serve',
       '--model',
@@ -194,7 +169,7 @@ describe('mirastral serve', () => {
     const [, url] = await run.says(/(http:\/\/[^/]+)\/v1/)
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 })
     const [{ id }] = (await client.models.list()).data
-    expect(id).toBe('random')
+    expect(id).toBe('small')
     const common = {
       model: id,
       messages: [{ role: 'user' as const, content: 'How are you? 🙂' }],
@@ -229,13 +204,13 @@ describe('mirastral serve', () => {
   })
 
   it('serves further adapters by name, with rounded weights', async () => {
-    const { model, adapter } = await randomModel()
+    const { model, adapter } = await modelWithAdapter()
     const options = { model, adapters: `warm=${adapter}`, precision: 'int8', port: '0', concurrency: '2' }
     const run = mirastral(['serve', '--no-guard', ...Object.entries(options).flatMap(([k, v]) => [`--${k}`, v])])
     const [, url] = await run.says(/(http:\/\/[^/]+)\/v1/)
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0 })
     const ids = (await client.models.list()).data.map(({ id }) => id)
-    expect(ids).toEqual(['random', 'random:warm'])
+    expect(ids).toEqual(['small', 'small:warm'])
     const messages = [{ role: 'user' as const, content: 'Hello' }]
     const answers = await Promise.all(
       ids.map((id) => client.chat.completions.create({ model: id, messages, max_tokens: 8, temperature: 0 })),

@@ -1,12 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Batch } from '@mirastral/data'
 import type { TrainerEvent, TrainingOptionsInput } from '@mirastral/trainer'
-import { batchesOf, parseTrainingOptions, rowsOf, StopSource, train, TrainerEvents } from '@mirastral/trainer'
+import { parseTrainingOptions } from '@mirastral/trainer'
 import { describe, expect, it } from 'vitest'
 import { outcomeOf, readLines, runTask, temporaryFolder } from './support/runs.js'
-import { identity, makeStep } from './support/task.js'
-import { tinyRows, tinySaveAdapter, tinyStep } from './support/tiny-model.js'
+import { makeStep } from './support/task.js'
+import { tinyRun } from './support/tiny-run.js'
 
 const lora = { r: 4, loraAlpha: 8, targetModules: ['q_proj', 'v_proj'] }
 const base: TrainingOptionsInput = {
@@ -21,31 +20,8 @@ const base: TrainingOptionsInput = {
   tensorboard: false,
 }
 
-async function run(folder: string, more: TrainingOptionsInput, stopWhen?: (event: TrainerEvent) => boolean) {
-  const [stop, events] = [new StopSource(), new TrainerEvents()]
-  const warnings: string[] = []
-  events.onAny((event) => {
-    if (event.type === 'warning') warnings.push(event.message)
-    if (stopWhen?.(event)) stop.request({ kind: 'request', by: 'test' })
-  })
-  const options = { ...base, ...more }
-  const batching = { batchSize: 1, padTokenId: 0, sequenceLength: 16 }
-  const result = await train<Batch>({
-    outputDir: folder,
-    identity,
-    step: () => tinyStep({ lora, options, quantization: 'nf4' }),
-    data: {
-      train: batchesOf(rowsOf(tinyRows(8)), { ...batching, seed: 42 }),
-      eval: batchesOf(rowsOf(tinyRows(3)), batching),
-    },
-    saveAdapter: tinySaveAdapter(lora),
-    handleSignals: false,
-    stop,
-    events,
-    options,
-  })
-  return { result, warnings }
-}
+const run = (folder: string, more: TrainingOptionsInput, stopWhen?: (event: TrainerEvent) => boolean) =>
+  tinyRun(folder, { lora, options: { ...base, ...more }, trainRows: 8, evalRows: 3, sequenceLength: 16, stopWhen })
 
 const logsAndWeights = async (folder: string): Promise<Record<string, string>> => {
   const { train: steps, eval: evaluations, adapter, moments, final } = await outcomeOf(folder, 'checkpoint-8')

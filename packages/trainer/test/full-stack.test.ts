@@ -1,12 +1,9 @@
 import { SafetensorsFile } from '@mirastral/safetensors'
 import { join } from 'node:path'
-import type { Batch } from '@mirastral/data'
 import type { TrainerEvent, TrainResult } from '@mirastral/trainer'
-import { batchesOf, rowsOf, StopSource, train, TrainerEvents } from '@mirastral/trainer'
 import { describe, expect, it } from 'vitest'
 import { outcomeOf, readLines, temporaryFolder } from './support/runs.js'
-import { identity } from './support/task.js'
-import { tinyRows, tinySaveAdapter, tinyStep } from './support/tiny-model.js'
+import { tinyRun } from './support/tiny-run.js'
 
 const lora = { r: 4, loraAlpha: 8, loraDropout: 0.1, targetModules: ['q_proj', 'v_proj', 'down_proj'] }
 const options = {
@@ -27,25 +24,8 @@ const options = {
 
 /** An NF4 model with dropout, NEFTune, LoRA+ and label smoothing, on the engine. */
 async function run(folder: string, stopWhen?: (event: TrainerEvent) => boolean): Promise<TrainResult> {
-  const [stop, events] = [new StopSource(), new TrainerEvents()]
-  events.onAny((event) => {
-    if (stopWhen?.(event)) stop.request({ kind: 'request', by: 'test' })
-  })
-  const batching = { batchSize: 1, padTokenId: 0, sequenceLength: [8, 16] }
-  return train<Batch>({
-    outputDir: folder,
-    identity,
-    step: () => tinyStep({ lora, options, quantization: 'nf4' }),
-    data: {
-      train: batchesOf(rowsOf(tinyRows(8)), { ...batching, seed: 42 }),
-      eval: batchesOf(rowsOf(tinyRows(3)), batching),
-    },
-    saveAdapter: tinySaveAdapter(lora),
-    handleSignals: false,
-    stop,
-    events,
-    options,
-  })
+  const rows = { trainRows: 8, evalRows: 3, sequenceLength: [8, 16] }
+  return (await tinyRun(folder, { lora, options, ...rows, stopWhen })).result
 }
 
 describe('a real model on the engine', () => {

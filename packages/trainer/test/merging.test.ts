@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Batch } from '@mirastral/data'
-import type { DeviceState, Merging, PreferencePair, TrainerEvent, TrainResult, TrainStep } from '@mirastral/trainer'
+import type { DeviceState, Merging, PreferencePair, TrainerEvent, TrainStep } from '@mirastral/trainer'
 import {
   batchesOf,
   createPreferenceStep,
@@ -10,15 +10,12 @@ import {
   preferenceBatchesOf,
   preferenceLossTypes,
   rowsOf,
-  StopSource,
-  train,
-  TrainerEvents,
 } from '@mirastral/trainer'
 import { describe, expect, it } from 'vitest'
 import { mergingOf } from '../src/merge-batches.js'
 import { outcomeOf, readLines, temporaryFolder } from './support/runs.js'
-import { identity } from './support/task.js'
-import { tinyRequest, tinyRows, tinySaveAdapter, tinyStep } from './support/tiny-model.js'
+import { tinyRequest, tinyRows, tinyStep } from './support/tiny-model.js'
+import { tinyRun } from './support/tiny-run.js'
 
 const lora = { r: 4, loraAlpha: 8, loraDropout: 0.2, targetModules: ['q_proj', 'v_proj', 'down_proj'] }
 const options = {
@@ -107,31 +104,12 @@ interface RunChanges {
 }
 
 async function run(folder: string, { merge = true, stopWhen, wrap }: RunChanges = {}) {
-  const [stop, events] = [new StopSource(), new TrainerEvents()]
-  const warnings: string[] = []
-  events.onAny((event) => {
-    if (event.type === 'warning') warnings.push(event.message)
-    if (stopWhen?.(event)) stop.request({ kind: 'request', by: 'test' })
-  })
   const groups: number[] = []
   const all = { ...options, mergeMicroBatches: merge }
-  const result: TrainResult = await train<Batch>({
-    outputDir: folder,
-    identity,
-    step: async () => {
-      const step = await createTrainStep(await tinyRequest({ lora, options: all, quantization: 'nf4' }))
-      return (wrap ?? counting)(step, groups)
-    },
-    data: {
-      train: batchesOf(rowsOf(tinyRows(11)), { batchSize: 1, padTokenId: 0, sequenceLength: [8, 16], seed: 42 }),
-    },
-    saveAdapter: tinySaveAdapter(lora),
-    handleSignals: false,
-    stop,
-    events,
-    options: all,
-  })
-  return { result, groups, warnings }
+  const step = async (): Promise<TrainStep<Batch>> =>
+    (wrap ?? counting)(await createTrainStep(await tinyRequest({ lora, options: all, quantization: 'nf4' })), groups)
+  const run = await tinyRun(folder, { lora, options: all, trainRows: 11, sequenceLength: [8, 16], step, stopWhen })
+  return { ...run, groups }
 }
 
 /** Writes down how many micro-batches each call takes. */
