@@ -22,9 +22,7 @@ function judgeSplits(names: readonly string[]): Judged[] {
   const guard = SafetyGuard.load()
   const sentences = names.flatMap(readSentences)
   if (sentences.length === 0) {
-    console.error(
-      `guard: no sentences: ${names.map((n) => `data/guard/evaluation/${n}.tsv or .jsonl`).join(', ')} not found`,
-    )
+    console.error(`guard: no sentences: ${names.map((n) => `data/guard/evaluation/${n}.tsv`).join(', ')} not found`)
     process.exit(2)
   }
   return sentences.map((sentence) => {

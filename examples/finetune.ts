@@ -108,6 +108,7 @@ async function main(): Promise<number> {
     })
     const isDone = result.status === 'finished' || result.status === 'nothing-new'
     if (isDone) await data.commit({ steps: [result.startStep + 1, result.step], adapter: result.finalModel ?? '' })
+    data.close()
     if (result.status !== 'finished' || result.finalModel === null) return result.exitCode
 
     // 4. The adapter speaks.

@@ -15,18 +15,15 @@ const columns = ['direction', 'category', 'severity', 'kind', 'text'] as const
 export const isHardNegative = ({ severity, kind }: LabelledSentence): boolean =>
   severity === 'none' && kind !== 'everyday'
 
-/** All sentences of `<split>.tsv` (the columns direction, category, severity, kind, text) or of `<split>.jsonl`; none without a file. */
+/** All sentences of `<split>.tsv`: the columns direction, category, severity, kind, text. None without a file. */
 export function readSentences(split: string): LabelledSentence[] {
-  const path = `${packageDataFolder()}/guard/evaluation/${split}`
-  const read = (ending: string): string[] =>
-    existsSync(path + ending)
-      ? readFileSync(path + ending, 'utf8')
-          .trim()
-          .split('\n')
-      : []
-  const rows = [
-    ...read('.tsv').map((line) => Object.fromEntries(line.split('\t').map((value, i) => [columns[i], value]))),
-    ...read('.jsonl').map((line) => JSON.parse(line) as object),
-  ]
-  return rows.map((row, i) => ({ ...(row as LabelledSentence), id: `${split}-${i + 1}` }))
+  const path = `${packageDataFolder()}/guard/evaluation/${split}.tsv`
+  if (!existsSync(path)) return []
+  return readFileSync(path, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line, i) => {
+      const cells = line.split('\t').map((value, column) => [columns[column], value])
+      return { ...(Object.fromEntries(cells) as LabelledSentence), id: `${split}-${i + 1}` }
+    })
 }

@@ -30,8 +30,8 @@ export interface TrainingSettings {
 }
 
 export const defaultSettings: TrainingSettings = {
-  frequentWords: 20_000, markerWidth: 32, hidden: 64, epochs: 12, batch: 128, learningRate: 2e-3, weightDecay: 1e-2,
-  inputDropout: 0.25, outputDropout: 0.5, wordDropout: 0.12, joined: 0.15, seed: 1, threads: 2,
+  frequentWords: 20_000, markerWidth: 32, hidden: 96, epochs: 12, batch: 128, learningRate: 2e-3, weightDecay: 1e-2,
+  inputDropout: 0.25, outputDropout: 0.5, wordDropout: 0.12, joined: 0.15, seed: 1, threads: 4,
 } // prettier-ignore
 
 interface Encoded {

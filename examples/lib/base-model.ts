@@ -108,16 +108,17 @@ async function read(model: LoadedModel, request: BaseModelRequest): Promise<Read
 
 /** The conversations as plain running text, every token a target, in shuffled batches. */
 async function pieces(request: BaseModelRequest) {
-  const { train } = await prepareDataset({
+  const data = await prepareDataset({
     inputs: request.conversations,
     tokenizer: request.tokenizer,
     options: { maxLength: READING.sequenceLength, truncation: 'split', evalFraction: 0.1 },
   })
   const rows: TokenizedExample[] = []
-  for (let i = 0; i < train.length; i++) {
-    const { inputIds } = train.get(i)
+  for (let i = 0; i < data.train.length; i++) {
+    const { inputIds } = data.train.get(i)
     rows.push({ inputIds, labels: inputIds })
   }
+  data.close()
   const { batchSize, sequenceLength } = READING
   const sampler = new Sampler({ length: rows.length, batchSize, seed: 3, shuffle: true })
   return (_step: number) => {
