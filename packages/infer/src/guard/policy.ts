@@ -20,7 +20,7 @@ const inputAction = z.strictObject({
   message: z.string().optional(),
   /** Id in `prompts`, for support and check-in. */
   prompt: z.string().optional(),
-  /** Id in `notices`, for support; a respond shows its resources in the message as well. */
+  /** Id in `notices`, for support and respond; a respond shows its resources in the message as well. */
   notice: z.string().optional(),
   resources: z.array(z.enum(resourceKinds)).default([]),
   escalate: z.boolean().default(false),
@@ -66,7 +66,7 @@ const policyFile = policyShape.superRefine((policy, context) => {
       const path = ['input', category, level]
       if (rule.action === 'respond') need(path, 'messages', rule.message)
       if (rule.action === 'support' || rule.action === 'check-in') need(path, 'prompts', rule.prompt)
-      if (rule.action === 'support') need(path, 'notices', rule.notice)
+      if (rule.action === 'support' || rule.notice !== undefined) need(path, 'notices', rule.notice)
     }
   for (const [category, rule] of Object.entries(policy.output))
     if (rule.action === 'block') need(['output', category], 'messages', rule.message)
