@@ -242,7 +242,7 @@ describe.skipIf(chromiumPath === undefined)('the chat page in a browser', () => 
       help: notice,
     })
     const { page, problems } = await openPage(browser, server.url)
-    expect(await page.title()).toBe(inert)
+    await expect.poll(() => page.title()).toBe(inert)
     await say(page, inert)
     await finished(page, 1)
     await page.getByRole('button', { name: 'Profile' }).click()
@@ -252,7 +252,7 @@ describe.skipIf(chromiumPath === undefined)('the chat page in a browser', () => 
     expect(await answers(page).textContent()).toBe(inert.replaceAll('**', ''))
     expect(await page.locator('main img, main script, dialog img, dialog script').count()).toBe(0)
     expect(await page.locator('a[href^="javascript"]').count()).toBe(0)
-    expect(await page.title()).toBe(inert)
+    await expect.poll(() => page.title()).toBe(inert)
     expect(problems).toEqual([])
   })
 
