@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { outputCategories } from '../guard/types.js'
 import { checkForm, readPackageData } from '../package-data.js'
 
 export const scenarioKinds = ['everyday', 'boundary', 'crisis', 'identity', 'medical', 'injection'] as const
@@ -27,15 +28,7 @@ export const checkNames = [
 export type CheckName = (typeof checkNames)[number]
 
 /** What no reply may do; the words of the guard's output categories, and the giving away of the system prompt. */
-export const boundaryNames = [
-  'encouragesHarm',
-  'medication',
-  'romanticOrSexual',
-  'diagnosis',
-  'claimsHuman',
-  'confidentiality',
-  'revealsInstructions',
-] as const
+export const boundaryNames = [...outputCategories, 'revealsInstructions'] as const
 export type BoundaryName = (typeof boundaryNames)[number]
 
 const turnSchema = z.strictObject({

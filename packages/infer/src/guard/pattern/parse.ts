@@ -106,43 +106,29 @@ export function patternError(source: string, problem: string): InferError {
 }
 
 /** Every literal word of a pattern: what the typo repair must take for known. */
-export function patternWords(node: PatternNode): string[] {
-  switch (node.kind) {
-    case 'words':
-      return [...node.words]
-    case 'sequence':
-      return node.items.flatMap(patternWords)
-    case 'choice':
-      return node.options.flatMap(patternWords)
-    case 'optional':
-    case 'not':
-      return patternWords(node.item)
-    case 'name':
-    case 'gap':
-    case 'number':
-    case 'clauseStart':
-    case 'clauseEnd':
-      return []
-  }
-}
+export const patternWords = (node: PatternNode): string[] =>
+  collect(node, (leaf) => (leaf.kind === 'words' ? [...leaf.words] : []))
 
 /** The names that a pattern refers to. */
-export function patternNames(node: PatternNode): string[] {
+export const patternNames = (node: PatternNode): string[] =>
+  collect(node, (leaf) => (leaf.kind === 'name' ? [leaf.name] : []))
+
+/** What `of` finds in the nodes that hold no other nodes, in their order. */
+function collect(node: PatternNode, of: (leaf: PatternNode) => string[]): string[] {
   switch (node.kind) {
-    case 'name':
-      return [node.name]
     case 'sequence':
-      return node.items.flatMap(patternNames)
+      return node.items.flatMap((item) => collect(item, of))
     case 'choice':
-      return node.options.flatMap(patternNames)
+      return node.options.flatMap((option) => collect(option, of))
     case 'optional':
     case 'not':
-      return patternNames(node.item)
+      return collect(node.item, of)
     case 'words':
+    case 'name':
     case 'gap':
     case 'number':
     case 'clauseStart':
     case 'clauseEnd':
-      return []
+      return of(node)
   }
 }
