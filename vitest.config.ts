@@ -16,6 +16,7 @@ const report = process.env.MIRASTRAL_TEST_REPORT
 
 export default defineConfig({
   test: {
+    globalSetup: path('scripts/temporary-folder.ts'),
     reporters: report ? ['default', 'json'] : ['default'],
     ...(report ? { outputFile: { json: report } } : {}),
     projects: [
