@@ -1,5 +1,5 @@
 import type { Turn } from '@mirastral/data'
-import type { Notice } from './text-generator.js'
+import type { HelpResource, Notice } from './text-generator.js'
 
 /** What happens before the model answers. */
 export type InputDecision =
@@ -25,6 +25,8 @@ export interface OutputWatch {
 
 /** Stands between a person and a model; see `guardGenerator`. */
 export interface ConversationGuard {
+  /** Where the people whom it guards get help, if it knows where they are; shown at any time. */
+  readonly help?: readonly HelpResource[]
   /** `turns` is the whole conversation; its newest user turn is what is decided about. */
   checkInput(turns: readonly Turn[], signal?: AbortSignal): Promise<InputDecision>
   watchOutput(turns: readonly Turn[]): OutputWatch

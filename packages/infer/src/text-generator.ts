@@ -105,6 +105,8 @@ export interface HelpResource {
   /** What it is and when it can be reached, in a few words. */
   readonly description?: string
   readonly phone?: string
+  /** What to send to which number, such as `HOME to 741741`. */
+  readonly text?: string
   readonly url?: string
 }
 

@@ -128,6 +128,7 @@ describe('mirastral serve', () => {
     expect(page).toContain('"type":"notice"')
     expect(page).toContain('988')
     expect(guarded.text.err).not.toMatch(/WARNING|kill/)
+    expect(await (await fetch(`${guarded.url}/api/session`)).text()).toContain('988 Suicide & Crisis Lifeline')
 
     const open = await serveEcho(['--no-guard'])
     const echoed = await open.client.chat.completions.create(crisis)

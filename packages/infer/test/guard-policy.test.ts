@@ -35,6 +35,14 @@ describe('the policy', () => {
     expect(decision.notice?.resources.length).toBeGreaterThan(0)
   })
 
+  it('knows the help lines of a country that the directory has, and names those that it has', () => {
+    const help = SafetyGuard.load({ country: 'gb' }).help
+    expect(help.map((r) => r.phone)).toContain('116 123')
+    expect(help.map((r) => r.text)).toContain('SHOUT to 85258')
+    expect(SafetyGuard.load().help).toEqual([])
+    expect(() => SafetyGuard.load({ country: 'XX' })).toThrow(/no help lines for XX; known are AT, AU, /)
+  })
+
   it('support: the model answers under a stricter prompt and the person sees where to turn to', async () => {
     const rule = { action: 'support', prompt: 'suicide', notice: 'suicide', resources: ['suicide'] }
     const guard = SafetyGuard.load({ policy: withRule('suicide', 'acute', rule), country: 'GB' })

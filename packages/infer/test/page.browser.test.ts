@@ -23,7 +23,7 @@ const help: Notice = {
   text: 'What you write worries me, and you do not have to carry it alone. People are there for you right now:',
   resources: [
     { name: 'Emergency services', phone: '112', description: 'Day and night, free of charge' },
-    { name: 'Crisis line', phone: '+1 555 0100', url: 'https://www.example.org/help', description: 'Talk or chat, day and night' }, // prettier-ignore
+    { name: 'Crisis line', phone: '+1 555 0100', text: 'HOME to 0100', url: 'https://www.example.org/help', description: 'Talk or chat, day and night' }, // prettier-ignore
   ],
 }
 
@@ -208,15 +208,23 @@ describe.skipIf(chromiumPath === undefined)('the chat page in a browser', () => 
     const banner = page.getByRole('alert')
     await banner.getByText('Crisis line').waitFor()
     const links = await banner.getByRole('link').all()
-    expect(await Promise.all(links.map((link) => link.getAttribute('href')))).toEqual([
-      'tel:112',
-      'tel:+15550100',
-      'https://www.example.org/help',
-    ])
+    expect(await Promise.all(links.map((link) => link.getAttribute('href')))).toEqual(['tel:112', 'tel:+15550100'])
     await page.getByRole('button', { name: 'Close this note about help' }).click()
     expect(await page.locator('#banner').isVisible()).toBe(false)
+    expect(await banner.getByText('text HOME to 0100').count()).toBe(0)
     await page.getByRole('button', { name: 'Help now' }).click()
     expect(await page.locator('#help').isVisible()).toBe(true)
+    expect(problems).toEqual([])
+  })
+
+  it('says beside the answer what is no matter of help', async () => {
+    const notice = { category: 'disclosure', severity: 'none', text: 'This is a program.', resources: [] }
+    const { server } = await start([{ pieces: ['I hear you.'], notice }])
+    const { page, problems } = await openPage(browser, server.url)
+    await say(page, 'x')
+    await finished(page, 1)
+    expect(await page.locator('.turn.assistant .remark').textContent()).toBe('This is a program.')
+    expect(await page.locator('#banner').isVisible()).toBe(false)
     expect(problems).toEqual([])
   })
 

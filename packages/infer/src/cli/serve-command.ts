@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Hono } from 'hono'
 import { InferError } from '../errors.js'
+import type { ConversationGuard } from '../conversation-guard.js'
 import { guardGenerator } from '../guarded-generator.js'
 import { techniquePrompt, techniquePrompts } from '../prompts/index.js'
 import { ProfileStore } from '../profile/profile-store.js'
@@ -8,7 +9,7 @@ import type { AppEnv, AppServices } from '../server/app.js'
 import { jsonLog } from '../server/log.js'
 import { checkAddress } from '../server/access.js'
 import { loadPageAssets } from '../server/page-assets.js'
-import { chatPageRoutes } from '../server/page-routes.js'
+import { chatPageRoutes, defaultHelp } from '../server/page-routes.js'
 import type { ChatPageOptions } from '../server/page-routes.js'
 import { serve } from '../server/serve.js'
 import type { RunningServer, ServeOptions } from '../server/serve.js'
@@ -49,7 +50,7 @@ export async function serveCommand(argv: readonly string[], io: CommandIo): Prom
       apiKeys,
       limits: limitsOf(options),
       log: jsonLog(io.err),
-      ...(await pageRoutes(options, generator, io.env)),
+      ...(await pageRoutes(options, generator, { env: io.env, help: guard?.help })),
     })
     const page = options.page === 'on' ? `${server.url}/ is the chat page, ` : ''
     io.out(`${page}${server.url}/v1 the OpenAI-compatible API of ${generator.modelId}. Ctrl-C stops.\n`)
@@ -104,7 +105,7 @@ function limitsOf(options: ServeCommandOptions): NonNullable<ServeOptions['limit
 async function pageRoutes(
   options: ServeCommandOptions,
   generator: TextGenerator,
-  env: Readonly<Record<string, string | undefined>>,
+  { env, help = [] }: Pick<CommandIo, 'env'> & Pick<ConversationGuard, 'help'>,
 ): Promise<Pick<ServeOptions, 'routes'>> {
   if (options.page === 'off') return {}
   const profile = await openProfile(options.profile, env.MIRASTRAL_PROFILE_PASSPHRASE)
@@ -119,6 +120,7 @@ async function pageRoutes(
     },
     ...(profile === undefined ? {} : { profile }),
     ...(options.title === undefined ? {} : { title: options.title }),
+    ...(help.length === 0 ? {} : { help: { ...defaultHelp, resources: help } }),
   }
   return { routes: (app: Hono<AppEnv>, services: AppServices) => chatPageRoutes(app, services, page) }
 }

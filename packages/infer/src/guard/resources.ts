@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { InferError } from '../errors.js'
 import type { HelpResource } from '../text-generator.js'
 import { checkForm, readPackageData } from '../package-data.js'
 
@@ -54,6 +55,18 @@ export function findResources(
   })
 }
 
+/**
+ * The country's code as the directory has it.
+ * @throws InferError MIRASTRAL_INFER_GUARD for a country that it lacks.
+ */
+export function checkCountry(directory: ResourceDirectory, country: string): string {
+  const code = country.toUpperCase()
+  if (directory.countries[code] !== undefined) return code
+  const known = Object.keys(directory.countries).sort().join(', ')
+  const message = `guard: country: no help lines for ${code}; known are ${known}; leave it out for an international directory, or give resources of your own`
+  throw new InferError('MIRASTRAL_INFER_GUARD', message)
+}
+
 /** One line of text for each place. */
 export function formatResources(resources: readonly GuardResource[]): string {
   return resources
@@ -71,9 +84,8 @@ export function helpResources(resources: readonly GuardResource[]): HelpResource
   return resources.map(({ name, phone, text, url, description }) => ({
     name,
     ...(phone ? { phone } : {}),
+    ...(text ? { text } : {}),
     ...(url ? { url } : {}),
-    ...(description || text
-      ? { description: [description, text ? `text ${text}` : undefined].filter(Boolean).join('; ') }
-      : {}),
+    ...(description ? { description } : {}),
   }))
 }

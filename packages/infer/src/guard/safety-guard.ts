@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Turn } from '@mirastral/data'
 import type { ConversationGuard, InputDecision, OutputStep, OutputWatch } from '../conversation-guard.js'
-import type { Notice } from '../text-generator.js'
+import type { HelpResource, Notice } from '../text-generator.js'
 import { loadNetwork } from './classifier/network-file.js'
 import { affirmedDanger, hasCue, personTexts } from './conversation.js'
 import { packageDataFolder } from '../package-data.js'
@@ -11,7 +11,14 @@ import { SentenceWatch } from './output-watch.js'
 import { loadPolicy } from './policy.js'
 import type { GuardPolicy, InputAction } from './policy.js'
 import { Recognizer } from './recognise.js'
-import { findResources, formatResources, helpResources, loadResources } from './resources.js'
+import {
+  checkCountry,
+  findResources,
+  formatResources,
+  helpResources,
+  loadResources,
+  resourceKinds,
+} from './resources.js'
 import type { ResourceDirectory, ResourceKind } from './resources.js'
 import type { SecondOpinion } from './second-opinion.js'
 import { highestSeverity, inputCategories, isAlarm, outputCategories, severityRank } from './types.js'
@@ -29,7 +36,7 @@ export interface Escalation {
 }
 
 export interface SafetyGuardOptions {
-  /** ISO 3166 code of the country whose resources are shown; without it the default ones. */
+  /** ISO 3166 code of the country whose resources are shown, one that they have; without it the default ones. */
   readonly country?: string
   /** In place of `data/guard/policy.json`: the same form, already parsed. */
   readonly policy?: unknown
@@ -97,7 +104,15 @@ export class SafetyGuard implements ConversationGuard {
       thresholds: policy.recognition.output,
       wordsPerWindow: 40,
     })
-    return new SafetyGuard({ language, policy, resources: loadResources(options.resources), input, output }, options)
+    const resources = loadResources(options.resources)
+    const country = options.country === undefined ? {} : { country: checkCountry(resources, options.country) }
+    return new SafetyGuard({ language, policy, resources, input, output }, { ...options, ...country })
+  }
+
+  get help(): readonly HelpResource[] {
+    const { country } = this.#options
+    if (country === undefined) return []
+    return helpResources(findResources(this.#parts.resources, country, resourceKinds))
   }
 
   /** What one text of a person calls for, by itself. */

@@ -49,6 +49,24 @@ export interface PageSession {
   readonly hasProfile: boolean
 }
 
+/** Where to get help in some countries, and how to find it in others. */
+export const defaultHelp: Notice = {
+  category: 'help',
+  severity: 'none',
+  text: 'If you are in danger, or might harm yourself or somebody else, call the emergency number of your country now.',
+  resources: [
+    { name: 'Europe, and most mobile networks', phone: '112' },
+    { name: 'United States and Canada', phone: '911', description: 'Suicide and crisis line: call or text 988' },
+    { name: 'United Kingdom and Ireland', phone: '999', description: 'Samaritans: call 116 123' },
+    { name: 'Australia', phone: '000', description: 'Lifeline: call 13 11 14' },
+    {
+      name: 'Crisis lines of other countries',
+      url: 'https://findahelpline.com',
+      description: 'A directory of lines that are free and confidential',
+    },
+  ],
+}
+
 const defaults = {
   title: 'MiraStral',
   greeting: 'What is on your mind today?',
@@ -56,22 +74,6 @@ const defaults = {
     'You are talking with a computer program that listens and asks back. It is not a person, not a therapist and not a ' +
     'doctor, and it can be wrong. For diagnosis, treatment or an emergency, please turn to people who can help.',
   starters: ['I would like to sort out my week', 'I feel overwhelmed', 'Help me with a small goal'],
-  help: {
-    category: 'help',
-    severity: 'none',
-    text: 'If you are in danger, or might harm yourself or somebody else, call the emergency number of your country now.',
-    resources: [
-      { name: 'Europe, and most mobile networks', phone: '112' },
-      { name: 'United States and Canada', phone: '911', description: 'Suicide and crisis line: call or text 988' },
-      { name: 'United Kingdom and Ireland', phone: '999', description: 'Samaritans: call 116 123' },
-      { name: 'Australia', phone: '000', description: 'Lifeline: call 13 11 14' },
-      {
-        name: 'Crisis lines of other countries',
-        url: 'https://findahelpline.com',
-        description: 'A directory of lines that are free and confidential',
-      },
-    ],
-  } satisfies Notice,
 }
 
 const text = z.string().max(20_000)
@@ -109,7 +111,7 @@ function sessionOf(options: ChatPageOptions): PageSession {
     greeting: options.greeting ?? defaults.greeting,
     disclaimer: options.disclaimer ?? defaults.disclaimer,
     starters: options.starters ?? defaults.starters,
-    help: options.help ?? defaults.help,
+    help: options.help ?? defaultHelp,
     hasProfile: options.profile !== undefined,
   }
 }

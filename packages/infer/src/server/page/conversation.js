@@ -98,7 +98,8 @@ export class Conversation {
     for await (const event of api.reply(this.#turns, signal)) {
       const wasAtEnd = this.#isAtEnd()
       if (event.type === 'notice') {
-        showNotice(event.notice)
+        if (event.notice.resources.length > 0) showNotice(event.notice)
+        else answer.remark(event.notice.text)
         this.#follow(false)
       }
       if (event.type === 'finish') return event.turns

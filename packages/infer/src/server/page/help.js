@@ -12,29 +12,38 @@ function list(resources) {
 }
 
 /** @param {HelpResource} resource */
-function entry({ name, description, phone, url }) {
+function entry({ name, description, phone, text, url }) {
   const contact = create('span', { class: 'contact' })
+  // In the banner there is room for one way to reach them.
+  const more = phone !== undefined || text !== undefined ? 'more' : ''
   if (phone !== undefined) contact.append(create('a', { href: `tel:${phone.replaceAll(/[^\d+*#]/g, '')}` }, phone))
-  const link = url === undefined ? undefined : webLink(url)
+  if (text !== undefined) contact.append(create('b', {}, `text ${text}`))
+  const link = url === undefined ? undefined : webLink(url, more)
   if (link !== undefined) contact.append(link)
   const item = create('li', {}, create('strong', {}, name), contact)
-  if (description !== undefined) item.append(create('span', { class: 'about' }, description))
+  if (description !== undefined) item.append(create('span', { class: `about ${more}` }, description))
   return item
 }
 
 /**
  * Only addresses of the web become links.
  * @param {string} url
+ * @param {string} kind
  */
-function webLink(url) {
+function webLink(url, kind) {
   if (!URL.canParse(url)) return undefined
   const { protocol, host } = new URL(url)
   if (protocol !== 'https:') return undefined
-  return create('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, host.replace(/^www\./, ''))
+  return create(
+    'a',
+    { href: url, class: kind, target: '_blank', rel: 'noopener noreferrer' },
+    host.replace(/^www\./, ''),
+  )
 }
 
 /**
- * The banner with where to get help at once. It stays until the person closes it.
+ * The banner with where to get help at once: who, and how to reach them; the panel behind "Help now" says more. It stays
+ * until the person closes it.
  * @param {Notice} notice
  */
 export function showNotice({ text, resources }) {

@@ -83,6 +83,14 @@ export class AssistantTurn {
   }
 
   /**
+   * Says something about this answer that is not part of it.
+   * @param {string} text
+   */
+  remark(text) {
+    this.item.prepend(create('p', { class: 'remark' }, text))
+  }
+
+  /**
    * Ends the answer.
    * @param {{ stopped: boolean, onRetry: (() => void) | undefined }} how
    */
