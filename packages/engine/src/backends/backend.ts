@@ -29,8 +29,6 @@ export interface Backend {
  */
 export interface Session {
   readonly backend: string
-  /** Whether `Executable.run` takes other names for the states of a program. */
-  readonly renames: boolean
   /**
    * Gives a constant or a state its value. With `transfer` the session may take the buffers over, and the caller must
    * not use them again; otherwise it copies them.
@@ -73,7 +71,7 @@ export type RunResult = Record<string, TensorData>
 export interface Executable {
   /**
    * Runs the program: feeds the inputs, returns the outputs, applies the updates to the session's states.
-   * `names` lets one program work on several sets of states, where the session's `renames` says so.
+   * `names` lets one program work on several sets of states.
    * @throws EngineError if an input is missing or has the wrong size, or if a constant or state is not bound.
    */
   run(inputs: Readonly<Record<string, TensorData>>, names?: NamePrefixes): Promise<RunResult>

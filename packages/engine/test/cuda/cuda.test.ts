@@ -3,12 +3,15 @@ import { cudaBackend, probeCuda } from '../../src/backends/cuda/backend.js'
 import { adapterChecks } from './adapter-checks.js'
 import { opChecks } from './checks.js'
 import { parityChecks } from './parity.js'
+import { stateSetCheck } from './state-sets.js'
 
 const probe = await probeCuda()
 
 if (probe.available) {
   describe(`cuda on ${probe.device.name}`, () => {
-    test.each([...opChecks(), ...adapterChecks()])('$title', (check) => check.run(cudaBackend({ compute: 'program' })))
+    test.each([...opChecks(), ...adapterChecks(), stateSetCheck])('$title', (check) =>
+      check.run(cudaBackend({ compute: 'program' })),
+    )
     test.each(parityChecks((o) => cudaBackend(o)))('$title', (check) => check.run(cudaBackend({ nf4: 'packed' })))
   })
 } else {

@@ -32,12 +32,13 @@ async function fromModel(
   options: ServeCommandOptions,
   note: (line: string) => void,
 ): Promise<LoadedGenerator> {
-  const [{ loadModel }, { loadAdapter, modulesOfModel }, { ortBackend }, { createTextGenerator }] = await Promise.all([
-    import('@mirastral/models'),
-    import('@mirastral/lora'),
-    import('@mirastral/engine'),
-    import('../generate.js'),
-  ])
+  const [{ loadModel }, { loadAdapter, modulesOfModel }, { cudaBackend, ortBackend }, { createTextGenerator }] =
+    await Promise.all([
+      import('@mirastral/models'),
+      import('@mirastral/lora'),
+      import('@mirastral/engine'),
+      import('../generate.js'),
+    ])
   const model = await loadModel(source, { quantization: options.quantization })
   try {
     const modules = modulesOfModel(model.architecture.parameters(model.config))
@@ -46,7 +47,8 @@ async function fromModel(
     const generator = await createTextGenerator({
       model,
       adapter: loaded?.adapter ?? null,
-      backend: ortBackend(options.threads === undefined ? {} : { threads: options.threads }),
+      backend:
+        options.device === 'cuda' ? cudaBackend() : ortBackend(options.threads ? { threads: options.threads } : {}),
       // A path of this machine is nobody's business.
       modelId: options['model-id'] ?? (model.commit === null ? basename(model.folder) : model.name),
       ...(options.context === undefined ? {} : { contextLength: options.context }),

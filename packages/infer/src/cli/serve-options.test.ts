@@ -8,6 +8,7 @@ describe('readServeOptions', () => {
       adapters: {},
       quantization: 'nf4',
       precision: 'exact',
+      device: 'cpu',
       'no-guard': false,
       host: '127.0.0.1',
       port: 0,
@@ -27,7 +28,7 @@ describe('readServeOptions', () => {
   })
 
   it('mentions every option in its help', () => {
-    for (const name of 'model adapter generator model-id quantization context threads host port api-key-file guard no-guard guard-policy guard-country system-prompt temperature top-p max-new-tokens profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
+    for (const name of 'model adapter generator model-id quantization precision device context threads host port api-key-file guard no-guard guard-policy guard-country system-prompt temperature top-p max-new-tokens profile page title concurrency queue queue-seconds request-seconds grace-seconds requests-per-minute max-body-bytes'.split(' ')) expect(serveHelp).toContain(`--${name} `) // prettier-ignore
   })
 
   it('names everything that is wrong at once', () => {
@@ -43,6 +44,7 @@ describe('readServeOptions', () => {
     expect(read('--model', 'm', '--guard', 'g.js', '--no-guard')).toThrow('--no-guard: contradicts --guard')
     expect(read('--model', 'm', '--no-guard', '--guard-country', 'US')).toThrow('--guard: --guard-policy and')
     expect(read('--model', 'm', '--guard-country', 'USA')).toThrow('--guard-country: must be a country code')
+    expect(read('--model', 'm', '--device', 'cuda', '--precision', 'int8')).toThrow('--precision: --device cuda')
     expect(read('--modle', 'm')).toThrow("mirastral serve: Unknown option '--modle'; --help lists the options")
   })
 })

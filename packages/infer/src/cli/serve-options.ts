@@ -23,6 +23,7 @@ const schema = z
     'model-id': z.string().min(1).max(200).optional(),
     quantization: z.enum(['nf4', 'none']).default('nf4'),
     precision: z.enum(['exact', 'int8', 'int4']).default('exact'),
+    device: z.enum(['cpu', 'cuda']).default('cpu'),
     context: count.optional(),
     threads: count.optional(),
     host: z.string().min(1).default('127.0.0.1'),
@@ -59,6 +60,10 @@ const schema = z
     path: ['adapters'],
     error: 'needs --model',
   })
+  .refine((o) => o.device === 'cpu' || o.precision === 'exact', {
+    path: ['precision'],
+    error: '--device cuda computes with the weights as they are: leave it out',
+  })
   .refine((o) => o.guard === undefined || !o['no-guard'], { path: ['no-guard'], error: 'contradicts --guard' })
   .refine((o) => (o.guard === undefined && !o['no-guard']) || (o['guard-policy'] ?? o['guard-country']) === undefined, {
     path: ['guard'],
@@ -78,6 +83,7 @@ Serves a model as an OpenAI-compatible API, with a chat page. Ctrl-C stops it wh
   --model-id NAME              the name that clients ask for (default: the folder's name)
   --quantization nf4|none      how the linear layers are kept (default: nf4)
   --precision exact|int8|int4  how they compute while an answer is written (default: exact; int8 is several times faster)
+  --device cpu|cuda            where it computes (default: cpu)
   --context TOKENS             prompt and answer together (default: the model's, at most 4096)
   --threads N
   --host 127.0.0.1 --port 8080 any other host needs an API key

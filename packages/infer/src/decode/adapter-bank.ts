@@ -39,8 +39,6 @@ export class AdapterBank {
   readonly #onShapeGone: (shape: string) => Promise<void>
   readonly #placed = new Set<PlacedAdapter>()
   #next = 0
-  /** The adapter in the one place that there is, where a session cannot rename. */
-  #current: PlacedAdapter | null = null
 
   /** `onShapeGone` is called when the last adapter of a shape is removed. */
   constructor(session: Session, onShapeGone: (shape: string) => Promise<void>) {
@@ -53,42 +51,24 @@ export class AdapterBank {
     const { useDora, loraBias } = plan.config
     const shape = JSON.stringify([useDora, loraBias, plan.layers, plan.savedModules])
     const placed: PlacedAdapter = { id: this.#next++, plan, shape, tensors: scaledTensors(tensors, scale) }
-    if (this.#session.renames) await this.#bind(placed, this.#prefix(placed))
+    for (const [key, { shape, data }] of placed.tensors)
+      await this.#session.bind(this.#prefix(placed) + key, { type: f32(...shape), data })
     this.#placed.add(placed)
     return placed
   }
 
   async remove(adapter: PlacedAdapter): Promise<void> {
     if (!this.#placed.delete(adapter)) return
-    if (this.#session.renames) await this.#unbind(adapter, this.#prefix(adapter))
-    else if (this.#current === adapter) {
-      await this.#unbind(adapter, states)
-      this.#current = null
-    }
+    for (const key of adapter.tensors.keys()) await this.#session.unbind(this.#prefix(adapter) + key)
     if (![...this.#placed].some(({ shape }) => shape === adapter.shape)) await this.#onShapeGone(adapter.shape)
   }
 
   /** What a run must be told to use the adapter. */
-  async names(adapter: PlacedAdapter | null): Promise<NamePrefixes> {
-    if (adapter === null) return {}
-    if (this.#session.renames) return { [states]: this.#prefix(adapter) }
-    if (this.#current !== adapter) {
-      if (this.#current !== null) await this.#unbind(this.#current, states)
-      await this.#bind(adapter, states)
-      this.#current = adapter
-    }
-    return {}
+  names(adapter: PlacedAdapter | null): NamePrefixes {
+    return adapter === null ? {} : { [states]: this.#prefix(adapter) }
   }
 
   #prefix(adapter: PlacedAdapter): string {
     return `adapters/${adapter.id}/`
-  }
-
-  async #bind({ tensors }: PlacedAdapter, prefix: string): Promise<void> {
-    for (const [key, { shape, data }] of tensors) await this.#session.bind(prefix + key, { type: f32(...shape), data })
-  }
-
-  async #unbind({ tensors }: PlacedAdapter, prefix: string): Promise<void> {
-    for (const key of tensors.keys()) await this.#session.unbind(prefix + key)
   }
 }

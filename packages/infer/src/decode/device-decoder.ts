@@ -52,7 +52,7 @@ export class DeviceDecoder {
   private constructor(session: Session, request: DecoderRequest) {
     this.#session = session
     this.#request = request
-    this.slots = session.renames ? (request.sequences ?? 8) : 1
+    this.slots = request.sequences ?? 8
     this.adapters = new AdapterBank(session, (shape) => this.#release(shape))
     this.decodesExactly = (request.precision ?? 'exact') === 'exact'
     // A padded chunk writes past the last token.
@@ -91,7 +91,9 @@ export class DeviceDecoder {
   async step(steps: readonly Step[], adapter: PlacedAdapter | null): Promise<Float32Array[]> {
     const sequences = this.#batchOf(steps.length)
     const spare = { slot: this.slots, tokenId: 0, position: 0 }
-    const rows = Array.from({ length: sequences }, (_, n) => steps[n] ?? spare)
+    // Whoever asks first: a device may have recorded the run of these slots in this order.
+    const ordered = [...steps].sort((a, b) => a.slot - b.slot)
+    const rows = Array.from({ length: sequences }, (_, n) => ordered[n] ?? spare)
     const positions = Int32Array.from(rows, (row) => row.position)
     const lengths = rows.map((row, n) => [`length.${n}`, Int32Array.of(row.position)] as const)
     const slots = rows.map((row) => row.slot)
@@ -100,7 +102,8 @@ export class DeviceDecoder {
     const shape = { sequences, tokens: 1 }
     const logits = await this.#run(shape, this.#request.precision ?? 'exact', slots, adapter, feeds)
     const width = logits.length / sequences
-    return steps.map((_, n) => logits.subarray(n * width, (n + 1) * width))
+    const places = steps.map((step) => ordered.indexOf(step))
+    return places.map((n) => logits.subarray(n * width, (n + 1) * width))
   }
 
   /** Rounds the weights now, which takes its time, instead of when the first answer needs them. */
@@ -126,22 +129,17 @@ export class DeviceDecoder {
   ): Promise<Float32Array> {
     const executable = await this.#executable(shape, precision, adapter)
     for (const slot of slots) await this.#fillSlot(slot)
-    const adapterNames = await this.adapters.names(adapter)
-    const caches = slots.map((slot, n) => [cachePrefix(n), this.#slotPrefix(slot)] as const)
-    const names: NamePrefixes = { ...Object.fromEntries(caches), ...adapterNames }
-    const { logits } = await (this.#session.renames ? executable.run(feeds, names) : executable.run(feeds))
+    const caches = slots.map((slot, n) => [cachePrefix(n), slotPrefix(slot)] as const)
+    const names: NamePrefixes = { ...Object.fromEntries(caches), ...this.adapters.names(adapter) }
+    const { logits } = await executable.run(feeds, names)
     return logits as Float32Array
-  }
-
-  #slotPrefix(slot: number): string {
-    return this.#session.renames ? `slots/${slot}/` : cachePrefix(0)
   }
 
   /** Gives a slot its memory when it is first needed. */
   async #fillSlot(slot: number): Promise<void> {
     if (!this.#emptySlots.delete(slot)) return
     for (const [name, type] of cacheStates(this.#request.model.config, this.#capacity)) {
-      const own = this.#slotPrefix(slot) + name.slice(cachePrefix(0).length)
+      const own = slotPrefix(slot) + name.slice(cachePrefix(0).length)
       await this.#session.bind(own, { type, data: new Float32Array(sizeOf(type.shape)) }, { transfer: true })
     }
   }
@@ -179,6 +177,8 @@ export class DeviceDecoder {
     await this.#session.dispose()
   }
 }
+
+const slotPrefix = (slot: number): string => `slots/${slot}/`
 
 /** The weights of all linear layers; what is no NF4 layer of an NF4 model, the output embedding, keeps 8 bits. */
 function roundedWeights(

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { ortBackend } from '@mirastral/engine'
 import type { Backend, Session } from '@mirastral/engine'
-import { ortBackend, referenceBackend } from '@mirastral/engine'
 import { adapterTensors, modulesOfModel, parseLoraConfig, planLora } from '@mirastral/lora'
 import type { AdapterTensor } from '@mirastral/lora'
 import { architectureOf, checkpointWeights, openCheckpoint } from '@mirastral/models'
@@ -238,18 +238,6 @@ describe('the places on a device', () => {
     expect(() => r.adapters.begin('a')).toThrow('there is no adapter "a": none is loaded')
   })
 
-  it('are one on a device that cannot rename, which has room for one adapter at a time', async () => {
-    const r = await rig('llama-tied', { backend: withoutNames(referenceBackend()), sequences: 4 })
-    expect(r.decoder.slots).toBe(1)
-    const { base, adapter, half } = goldens['llama-tied']
-    await r.adapters.load('whole', adapterOf(r.model))
-    await r.adapters.load('halved', adapterOf(r.model), 0.5)
-    const wishes = [[adapter[1], 'whole'], [half[3], 'halved'], [base[1], null], [adapter[3], 'whole']] as const // prettier-ignore
-    const answers = wishes.map(([{ prompt, tokens }, name]) => continued(r, prompt, tokens.length, { adapter: name }))
-    expect(await Promise.all(answers)).toEqual(wishes.map(([{ tokens }]) => tokens))
-    await r.adapters.unload('whole')
-  })
-
   it('give back the programs of an adapter when the last of its shape is gone', async () => {
     const counted = { live: 0 }
     const r = await rig('llama-tied', { backend: counting(cpu, counted) })
@@ -293,23 +281,6 @@ describe('rounded weights', () => {
     },
   )
 })
-
-/** A device like the CUDA backend: the names of a program are fixed. */
-function withoutNames(backend: Backend): Backend {
-  const fixed = (session: Session): Session =>
-    Object.assign(Object.create(session) as Session, {
-      renames: false,
-      compile: async (...args: Parameters<Session['compile']>) => {
-        const executable = await session.compile(...args)
-        return {
-          run: (feeds: Parameters<typeof executable.run>[0], names?: unknown) =>
-            names === undefined ? executable.run(feeds) : Promise.reject(new Error('got names')),
-          dispose: () => executable.dispose(),
-        }
-      },
-    })
-  return { name: backend.name, createSession: async () => fixed(await backend.createSession()) }
-}
 
 /** Counts the programs that a device holds. */
 function counting(backend: Backend, counted: { live: number }): Backend {

@@ -1,17 +1,20 @@
 import { internal } from '../../errors.js'
 import { byteSize } from '../../ir/tensor-type.js'
 import type { Executable, NamePrefixes, RunResult, TensorData } from '../backend.js'
-import { checkFeeds } from '../bindings.js'
+import { boundName, checkFeeds } from '../bindings.js'
 import { callOf, type Call } from './calls.js'
 import type { Ref } from './command.js'
 import { check } from './device.js'
 import { CudaGraph } from './graph.js'
 import { bytesFor, resultOf } from './host-data.js'
-import type { Lowered } from './lower.js'
+import type { External, Lowered } from './lower.js'
 import type { CudaSession } from './session.js'
 
 /** Runs that may be queued before the first of them is awaited. */
 const MAX_SLOTS = 8
+
+/** Sets of states whose addresses are kept for a program; the one used longest ago gives way. */
+const MAX_RECORDINGS = 64
 
 /** Pinned host memory for the inputs and outputs of one run in flight. */
 interface Slot {
@@ -19,6 +22,14 @@ interface Slot {
   readonly buffer: ArrayBuffer
   readonly done: bigint
   busy: boolean
+}
+
+/** The program with the addresses of one set of states. */
+interface Recording {
+  readonly externals: ReadonlyMap<number, bigint>
+  readonly calls: readonly Call[]
+  graph: CudaGraph | null
+  runs: number
 }
 
 /** Time of a program's steps on the device. */
@@ -32,14 +43,13 @@ export interface Profile {
 
 /**
  * A program on a CUDA session. The first run enqueues kernel by kernel; the second records them as a graph, which later
- * runs replay. `run` enqueues at once and returns; several runs may be in flight, and their promises resolve in order.
+ * runs replay; so it is for each set of states that it is run with. `run` enqueues at once and returns; several runs may be in flight, and their promises resolve in order.
  */
 export class CudaExecutable implements Executable {
-  private calls: readonly Call[] = []
-  private graph: CudaGraph | null = null
+  /** By the names of the states, the one used last at the end. */
+  private readonly recordings = new Map<string, Recording>()
   private preparedAt = -1
   private arena = 0n
-  private runsSincePrepared = 0
   private readonly slots: Slot[] = []
   private readonly inputOffsets: readonly number[]
   private readonly outputOffsets: readonly number[]
@@ -59,15 +69,14 @@ export class CudaExecutable implements Executable {
     this.stagingBytes = sizes.reduce((total, size) => total + size, 0)
   }
 
-  run(feeds: Readonly<Record<string, TensorData>>, names?: NamePrefixes): Promise<RunResult> {
-    if (names) return Promise.reject(internal('the cuda backend does not rename the states of a program'))
+  run(feeds: Readonly<Record<string, TensorData>>, names: NamePrefixes = {}): Promise<RunResult> {
     try {
       checkFeeds(this.lowered.program, feeds)
-      this.prepare()
+      const recording = this.prepare(names)
       const slot = this.takeSlot()
       this.upload(slot, feeds)
-      this.enqueue()
-      this.download(slot)
+      this.enqueue(recording)
+      this.download(slot, recording)
       return this.finish(slot)
     } catch (error) {
       return Promise.reject(error instanceof Error ? error : internal(String(error)))
@@ -79,17 +88,37 @@ export class CudaExecutable implements Executable {
   }
 
   /** Resolves addresses, again whenever a tensor of the session has moved. */
-  private prepare(): void {
-    if (this.preparedAt === this.session.generation) return
-    this.graph?.dispose()
-    this.graph = null
+  private prepare(names: NamePrefixes): Recording {
     const { lowered, session } = this
-    const externals = new Map([...lowered.externals].map(([id, external]) => [id, session.tensors.address(external)]))
+    const key = JSON.stringify(names)
+    const known = this.preparedAt === session.generation ? this.recordings.get(key) : undefined
+    if (known) {
+      this.recordings.delete(key)
+      this.recordings.set(key, known)
+      return known
+    }
+    const externals = new Map(
+      [...lowered.externals].map(([id, external]) => [id, session.tensors.address(renamed(external, names))]),
+    )
     this.arena = session.arena(lowered.memory.arenaBytes)
+    if (this.preparedAt !== session.generation) this.forget(this.recordings.size)
+    if (this.recordings.size === MAX_RECORDINGS) this.forget(1)
     const addressOf = (ref: Ref): bigint => this.addressOf(ref, externals)
-    this.calls = lowered.steps.map((step) => callOf({ ...session.context, addressOf }, step))
+    const calls = lowered.steps.map((step) => callOf({ ...session.context, addressOf }, step))
+    const recording = { externals, calls, graph: null, runs: 0 }
+    this.recordings.set(key, recording)
     this.preparedAt = session.generation
-    this.runsSincePrepared = 0
+    return recording
+  }
+
+  /** Lets go of what was used longest ago. */
+  private forget(count: number): void {
+    if (count === 0) return
+    this.session.device.synchronize(this.doing)
+    for (const [key, { graph }] of [...this.recordings].slice(0, count)) {
+      graph?.dispose()
+      this.recordings.delete(key)
+    }
   }
 
   private addressOf({ buffer, offset }: Ref, externals: ReadonlyMap<number, bigint>): bigint {
@@ -132,34 +161,26 @@ export class CudaExecutable implements Executable {
     })
   }
 
-  private enqueue(): void {
+  private enqueue(recording: Recording): void {
     const { session, doing } = this
-    const all = (): void => this.calls.forEach((call) => session.enqueue(call))
-    if (session.options.graphs && this.runsSincePrepared > 0) {
-      this.graph ??= CudaGraph.capture(session.device, doing, all)
-      this.graph.launch(doing)
+    const all = (): void => recording.calls.forEach((call) => session.enqueue(call))
+    if (session.options.graphs && recording.runs > 0) {
+      recording.graph ??= CudaGraph.capture(session.device, doing, all)
+      recording.graph.launch(doing)
     } else {
       all()
     }
-    this.runsSincePrepared++
+    recording.runs++
   }
 
-  private download(slot: Slot): void {
+  private download(slot: Slot, { externals }: Recording): void {
     const { driver, stream } = this.session.device
     ;[...this.lowered.outputs.values()].forEach(({ ref, type }, i) => {
       const to = slot.address + BigInt(this.outputOffsets[i])
-      const from = this.outputAddress(ref)
+      const from = this.addressOf(ref, externals)
       check('cuMemcpyDtoHAsync', this.doing, driver.cuMemcpyDtoHAsync_v2(to, from, BigInt(byteSize(type)), stream))
     })
     check('cuEventRecord', this.doing, driver.cuEventRecord(slot.done, stream))
-  }
-
-  private outputAddress(ref: Ref): bigint {
-    const { lowered, session } = this
-    const location = lowered.memory.locations.get(ref.buffer)
-    const external = lowered.externals.get(location && 'external' in location ? location.external : ref.buffer)
-    if (external) return session.tensors.address(external) + BigInt(ref.offset)
-    return this.addressOf(ref, new Map())
   }
 
   private async finish(slot: Slot): Promise<RunResult> {
@@ -175,7 +196,7 @@ export class CudaExecutable implements Executable {
   /** Runs once with a time stamp after every step. States change as in a run. */
   profile(feeds: Readonly<Record<string, TensorData>>): Profile {
     checkFeeds(this.lowered.program, feeds)
-    this.prepare()
+    const { calls } = this.prepare({})
     const { device } = this.session
     const slot = this.takeSlot()
     this.upload(slot, feeds)
@@ -183,7 +204,7 @@ export class CudaExecutable implements Executable {
     const record = (event: bigint): void =>
       check('cuEventRecord', this.doing, device.driver.cuEventRecord(event, device.stream))
     record(events[0])
-    for (const call of this.calls) {
+    for (const call of calls) {
       call.enqueue()
       const event = device.createEvent(true)
       record(event)
@@ -198,7 +219,7 @@ export class CudaExecutable implements Executable {
     }
     const families: Record<string, number> = {}
     const kernels: Record<string, { ms: number; count: number }> = {}
-    this.calls.forEach(({ op, kernel }, i) => {
+    calls.forEach(({ op, kernel }, i) => {
       const ms = between(events[i], events[i + 1])
       families[op] = (families[op] ?? 0) + ms
       const sum = (kernels[`${op}: ${kernel}`] ??= { ms: 0, count: 0 })
@@ -214,16 +235,19 @@ export class CudaExecutable implements Executable {
     const { device } = this.session
     if (this.session.isOpen) {
       device.synchronize(this.doing)
-      this.graph?.dispose()
+      this.forget(this.recordings.size)
       for (const slot of this.slots) {
         device.driver.cuEventDestroy_v2(slot.done)
         device.freePinned(slot.address)
       }
     }
-    this.graph = null
+    this.recordings.clear()
     this.slots.length = 0
-    this.calls = []
     this.preparedAt = -1
     return Promise.resolve()
   }
+}
+
+function renamed(external: External, names: NamePrefixes): External {
+  return external.role === 'state' ? { ...external, name: boundName(external.name, names) } : external
 }

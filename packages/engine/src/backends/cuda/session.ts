@@ -30,8 +30,6 @@ export interface CudaMemory {
 /** Tensors and programs on one GPU. */
 export class CudaSession implements Session {
   readonly backend = 'cuda'
-  /** A program's addresses are fixed when it is recorded. */
-  readonly renames = false
   readonly tensors: Tensors
   readonly context: Omit<CallContext, 'addressOf'>
   private readonly modules: Modules

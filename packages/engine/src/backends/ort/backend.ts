@@ -38,7 +38,6 @@ export function programToOnnx(program: Program, options: { readonly denseNf4?: b
 
 class OrtSession implements Session {
   readonly backend = 'ort'
-  readonly renames = true
 
   constructor(private readonly link: OrtLink) {}
 

@@ -33,7 +33,6 @@ export function referenceBackend(): Backend {
 /** The reference session also runs synchronously, which tests of derivatives use. */
 export class ReferenceSession implements Session {
   readonly backend = 'reference'
-  readonly renames = true
   private readonly entries = new Map<string, Entry>()
 
   bind(name: string, tensor: HostTensor): Promise<void> {
