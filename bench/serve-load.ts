@@ -2,7 +2,7 @@
 // client. Many streams at once; streams that their clients leave; more requests than the queue takes. Fails where an answer is
 // incomplete, a place is not given back, or memory and handles grow from round to round.
 //
-//   node --no-warnings --loader ts-node/esm serve-load.ts [--streams 50] [--rounds 6] [--concurrency 8] [--threads N] [--precision exact] [--guard]
+//   node --no-warnings --loader ts-node/esm serve-load.ts [--streams 50] [--rounds 6] [--concurrency 8] [--threads N] [--precision exact] [--device cpu] [--guard]
 import { spawn } from 'node:child_process'
 import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { loadavg, tmpdir } from 'node:os'
@@ -25,6 +25,7 @@ const { values } = parseArgs({
     queue: { type: 'string', default: '64' },
     threads: { type: 'string', default: String(physicalCores()) },
     precision: { type: 'string', default: 'exact' },
+    device: { type: 'string', default: 'cpu' },
     guard: { type: 'boolean', default: false },
   },
 })
@@ -68,6 +69,7 @@ async function startServer(folder: string): Promise<Server> {
     concurrency: values.concurrency,
     queue: values.queue,
     precision: values.precision,
+    device: values.device,
   }
   for (const [name, value] of Object.entries(own)) args.push(`--${name}`, value)
   if (!values.guard) args.push('--no-guard')

@@ -1,49 +1,18 @@
-import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { ortBackend } from '@mirastral/engine'
 import type { Backend, Session } from '@mirastral/engine'
-import { adapterTensors, modulesOfModel, parseLoraConfig, planLora } from '@mirastral/lora'
-import type { AdapterTensor } from '@mirastral/lora'
-import { architectureOf, checkpointWeights, openCheckpoint } from '@mirastral/models'
 import { afterEach, describe, expect, it } from 'vitest'
+import { goldenAdapter, goldenAnswers, goldenModel } from '../../test/support/answers-together.js'
+import type { GoldenAnswer } from '../../test/support/answers-together.js'
 import { argmax } from '../logits.js'
 import { Sampler } from '../sample.js'
-import type { DecoderAdapter } from './adapter-bank.js'
 import { AdapterSet } from './adapter-set.js'
 import type { DecoderModel } from './decode-program.js'
 import { DeviceDecoder } from './device-decoder.js'
 import type { DecoderRequest } from './device-decoder.js'
 import { DecodeScheduler } from './scheduler.js'
 
-type Example = { prompt: number[]; tokens: number[] }
-type Kind = 'base' | 'adapter' | 'half'
-
-const fixtures = fileURLToPath(new URL('../../../../fixtures/', import.meta.url))
-const goldens = JSON.parse(readFileSync(`${fixtures}infer/generate.json`, 'utf8')) as Record<
-  string,
-  Record<Kind, Example[]>
->
+const goldens = goldenAnswers()
 const cpu = ortBackend({ threads: 2, worker: false })
-
-async function openModel(name: string): Promise<DecoderModel & { close: () => Promise<void> }> {
-  const checkpoint = await openCheckpoint(`${fixtures}models/${name}`)
-  const { config } = checkpoint
-  const weights = checkpointWeights(checkpoint, { quantization: name.includes('nf4') ? 'nf4' : 'none' })
-  return { architecture: architectureOf(config), config, weights, close: () => weights.close() }
-}
-
-/** The adapter of make_generate_goldens.py. */
-function adapterOf({ architecture, config }: DecoderModel, r = 3): DecoderAdapter {
-  const all = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
-  const modules = modulesOfModel(architecture.parameters(config))
-  const plan = planLora(parseLoraConfig({ r, loraAlpha: 2 * r, targetModules: all }), modules)
-  const keys = [...adapterTensors(plan)].sort(([a], [b]) => (a < b ? -1 : 1))
-  const tensors = keys.map(([key, shape], n): [string, AdapterTensor] => {
-    const data = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => Math.sin(1 + n + 0.37 * i) / 8)
-    return [key, { shape, data }]
-  })
-  return { plan, tensors: new Map(tensors) }
-}
 
 interface Rig {
   readonly model: DecoderModel
@@ -61,7 +30,7 @@ afterEach(async () => {
 })
 
 async function rig(name: string, options: Partial<DecoderRequest> = {}): Promise<Rig> {
-  const model = await openModel(name)
+  const model = await goldenModel(name)
   const decoder = await DeviceDecoder.create({ backend: cpu, model, contextLength: 64, ...options })
   const [reads, batches]: number[][] = [[], []]
   const watched = Object.assign(Object.create(decoder) as DeviceDecoder, {
@@ -128,8 +97,8 @@ describe('decoding together', () => {
 
   it.each(names)('%s does so with an adapter, at two scales, beside answers without one', async (name) => {
     const r = await rig(name)
-    await r.adapters.load('whole', adapterOf(r.model))
-    await r.adapters.load('halved', adapterOf(r.model), 0.5)
+    await r.adapters.load('whole', goldenAdapter(r.model))
+    await r.adapters.load('halved', goldenAdapter(r.model), 0.5)
     const wishes = ([['base', null], ['adapter', 'whole'], ['half', 'halved']] as const).flatMap(([kind, adapter]) =>
       goldens[name][kind].map((example) => ({ ...example, adapter })),
     ) // prettier-ignore
@@ -220,19 +189,19 @@ describe('the places on a device', () => {
   it('are read anew with another adapter, and after an adapter is replaced', async () => {
     const r = await rig('qwen3', { sequences: 1 })
     const { base, adapter, half } = goldens.qwen3
-    const ask = ({ prompt, tokens }: Example, name: string | null) =>
+    const ask = ({ prompt, tokens }: GoldenAnswer, name: string | null) =>
       continued(r, prompt, tokens.length, { adapter: name })
-    await r.adapters.load('a', adapterOf(r.model))
+    await r.adapters.load('a', goldenAdapter(r.model))
     expect(await ask(adapter[1], 'a')).toEqual(adapter[1].tokens)
     expect(await ask(base[1], null)).toEqual(base[1].tokens)
     const running = ask(adapter[1], 'a')
     await r.adapters.setScale('a', 0.5)
     expect(await running).toEqual(adapter[1].tokens)
     expect(await ask(half[1], 'a')).toEqual(half[1].tokens)
-    await r.adapters.load('a', adapterOf(r.model, 5))
+    await r.adapters.load('a', goldenAdapter(r.model, 5))
     const wider = await ask(adapter[1], 'a')
     const fresh = await rig('qwen3', { sequences: 1 })
-    await fresh.adapters.load('b', adapterOf(fresh.model, 5))
+    await fresh.adapters.load('b', goldenAdapter(fresh.model, 5))
     expect(wider).toEqual(await continued(fresh, adapter[1].prompt, wider.length, { adapter: 'b' }))
     await r.adapters.unload('a')
     expect(() => r.adapters.begin('a')).toThrow('there is no adapter "a": none is loaded')
@@ -244,8 +213,8 @@ describe('the places on a device', () => {
     const { base, adapter } = goldens['llama-tied']
     await continued(r, base[0].prompt, 2)
     const before = counted.live
-    await r.adapters.load('a', adapterOf(r.model))
-    await r.adapters.load('b', adapterOf(r.model), 2)
+    await r.adapters.load('a', goldenAdapter(r.model))
+    await r.adapters.load('b', goldenAdapter(r.model), 2)
     await continued(r, adapter[0].prompt, 2, { adapter: 'a' })
     const during = counted.live
     expect(during).toBeGreaterThan(before)
