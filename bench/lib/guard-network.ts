@@ -13,22 +13,27 @@ export interface NetworkSizes {
   readonly width: number
   readonly markerWidth: number
   readonly hidden: number
+  readonly layers: number
+  readonly heads: number
 }
 
 /** Shapes of all trained tensors by name, as in `GuardNetwork.weights`, and `vectors`. */
 export function tensorShapes(sizes: NetworkSizes): Map<string, readonly [number, number] | readonly [number]> {
-  const { rows, markers, labels, width, markerWidth, hidden } = sizes
+  const { rows, markers, labels, width, markerWidth, hidden, layers, heads } = sizes
   const shapes = new Map<string, readonly [number, number] | readonly [number]>([
     ['vectors', [rows, width]],
     ['markers', [markers, markerWidth]],
   ])
-  for (const direction of ['forward', 'backward']) {
-    shapes.set(`${direction}.wx`, [3 * hidden, width + markerWidth])
-    shapes.set(`${direction}.wh`, [3 * hidden, hidden])
-    shapes.set(`${direction}.bx`, [3 * hidden])
-    shapes.set(`${direction}.bh`, [3 * hidden])
+  for (let layer = 0; layer < layers; layer += 1) {
+    for (const name of [`forward.${layer}`, `backward.${layer}`]) {
+      shapes.set(`${name}.wx`, [3 * hidden, layer === 0 ? width + markerWidth : 2 * hidden])
+      shapes.set(`${name}.wh`, [3 * hidden, hidden])
+      shapes.set(`${name}.bx`, [3 * hidden])
+      shapes.set(`${name}.bh`, [3 * hidden])
+    }
   }
-  shapes.set('out.weight', [labels, 4 * hidden])
+  if (heads > 0) shapes.set('attend', [heads, 2 * hidden])
+  shapes.set('out.weight', [labels, (2 + heads) * 2 * hidden])
   shapes.set('out.bias', [labels])
   return shapes
 }
@@ -38,6 +43,8 @@ export interface TrainingProgramOptions {
   readonly length: number
   readonly weightDecay: number
   readonly inputDropout: number
+  /** Between two layers. */
+  readonly layerDropout: number
   readonly outputDropout: number
 }
 
@@ -86,7 +93,12 @@ export function forwardProgram(sizes: NetworkSizes, batch: number, length: numbe
   const state = (name: string): Value => g.state(name, f32(...(shapes.get(name) ?? [])))
   g.output(
     'logits',
-    networkLogits(g, sizes, { batch, length, weightDecay: 0, inputDropout: 0, outputDropout: 0 }, state),
+    networkLogits(
+      g,
+      sizes,
+      { batch, length, weightDecay: 0, inputDropout: 0, layerDropout: 0, outputDropout: 0 },
+      state,
+    ),
   )
   return g.build()
 }
@@ -94,7 +106,7 @@ export function forwardProgram(sizes: NetworkSizes, batch: number, length: numbe
 function networkLogits(
   g: Graph,
   sizes: NetworkSizes,
-  { batch, length, inputDropout, outputDropout }: TrainingProgramOptions,
+  { batch, length, inputDropout, layerDropout, outputDropout }: TrainingProgramOptions,
   state: (name: string) => Value,
 ): Value {
   const drop = (x: Value, p: number, stream: number): Value =>
@@ -104,16 +116,38 @@ function networkLogits(
   const marks = linear(g.input('marks', f32(length, batch, sizes.markers)), state('markers'), {
     transposeWeight: false,
   })
-  const inputs = drop(concat([words, marks], 2), inputDropout, 1)
-  const states = ['forward', 'backward'].map((name) => recurrentStates(g, sizes, name, inputs, mask, state))
-  const both = concat(states, 2)
+  let both = drop(concat([words, marks], 2), inputDropout, 1)
+  for (let layer = 0; layer < sizes.layers; layer += 1) {
+    const inputs = layer === 0 ? both : drop(both, layerDropout, 2 + layer)
+    const states = ['forward', 'backward'].map((name) =>
+      recurrentStates(g, sizes, `${name}.${layer}`, inputs, mask, state),
+    )
+    both = concat(states, 2)
+  }
+  const pooled = drop(concat(pooledStates(sizes, both, mask, state), 1), outputDropout, 2)
+  return add(linear(pooled, state('out.weight')), state('out.bias'))
+}
+
+/** f32[batch, 2 hidden] each: the maximum over time, the mean, and for each head the mean by its weights. */
+function pooledStates(sizes: NetworkSizes, both: Value, mask: Value, state: (name: string) => Value): Value[] {
+  const [length = 0, batch = 0] = both.shape
   const wide = broadcastTo(mask, both.shape)
   // -10 is below every state, so that no padding is a maximum.
   const highest = max(add(mul(both, wide), scale(wide, 10, -10)), { axes: [0] })
   const count = broadcastTo(sum(mask, { axes: [0] }), [batch, 2 * sizes.hidden])
   const average = div(sum(mul(both, wide), { axes: [0] }), count)
-  const pooled = drop(concat([highest, average], 1), outputDropout, 2)
-  return add(linear(pooled, state('out.weight')), state('out.bias'))
+  if (sizes.heads === 0) return [highest, average]
+  const products = linear(both, state('attend'))
+  // Far enough below that padding has no weight; the largest is taken off so that no power overflows.
+  const present = broadcastTo(mask, products.shape)
+  const masked = add(mul(products, present), scale(present, 1e4, -1e4))
+  const powers = exp(sub(masked, broadcastTo(max(masked, { axes: [0], keepDims: true }), masked.shape)))
+  const weights = div(powers, broadcastTo(sum(powers, { axes: [0], keepDims: true }), powers.shape))
+  const means = Array.from({ length: sizes.heads }, (_, head) => {
+    const own = slice(weights, { axis: 2, start: head, end: head + 1 })
+    return sum(mul(both, broadcastTo(own, [length, batch, 2 * sizes.hidden])), { axes: [0] })
+  })
+  return [highest, average, ...means]
 }
 
 /** A gated recurrent unit unrolled over time; padding leaves the state as it is. */
@@ -128,7 +162,7 @@ function recurrentStates(
   const [length = 0, batch = 0] = inputs.shape
   const [wh, bh] = [parameter(`${name}.wh`), parameter(`${name}.bh`)]
   const gates = add(linear(inputs, parameter(`${name}.wx`)), parameter(`${name}.bx`))
-  const order = Array.from({ length }, (_, t) => (name === 'forward' ? t : length - 1 - t))
+  const order = Array.from({ length }, (_, t) => (name.startsWith('forward') ? t : length - 1 - t))
   let h = full(g, f32(batch, hidden), 0)
   const states: Value[] = []
   for (const t of order) {

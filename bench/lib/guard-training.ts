@@ -1,7 +1,7 @@
 // Trains the guard's network on labelled sentences with @mirastral/engine. Deterministic: the same sentences, seed and
 // machine give the same weights.
-import { f32, ortBackend, sizeOf } from '@mirastral/engine'
-import type { Executable, Session } from '@mirastral/engine'
+import { f32, sizeOf } from '@mirastral/engine'
+import type { Backend, Executable, Session } from '@mirastral/engine'
 import {
   alarmLabels, encodeWord, inputCategories, markText, markerNames, outputCategories, quantizeRows,
 } from '@mirastral/infer' // prettier-ignore
@@ -15,23 +15,26 @@ export interface TrainingSettings {
   readonly frequentWords: number
   readonly markerWidth: number
   readonly hidden: number
+  readonly layers: number
+  /** Attention heads of the pooling. */
+  readonly heads: number
   readonly epochs: number
   readonly batch: number
   readonly learningRate: number
   readonly weightDecay: number
   readonly inputDropout: number
+  readonly layerDropout: number
   readonly outputDropout: number
   /** How often a word or a marker is hidden. */
   readonly wordDropout: number
   /** How often a harmless sentence is put before another one, and how often after it. */
   readonly joined: number
   readonly seed: number
-  readonly threads: number
 }
 
 export const defaultSettings: TrainingSettings = {
-  frequentWords: 20_000, markerWidth: 32, hidden: 96, epochs: 12, batch: 128, learningRate: 2e-3, weightDecay: 1e-2,
-  inputDropout: 0.25, outputDropout: 0.5, wordDropout: 0.12, joined: 0.15, seed: 1, threads: 4,
+  frequentWords: 20_000, markerWidth: 32, hidden: 128, layers: 2, heads: 4, epochs: 24, batch: 256, learningRate: 3e-3, weightDecay: 1e-2,
+  inputDropout: 0.25, layerDropout: 0.3, outputDropout: 0.6, wordDropout: 0.12, joined: 0.15, seed: 1,
 } // prettier-ignore
 
 interface Encoded {
@@ -51,7 +54,7 @@ export async function trainNetwork(
   direction: 'input' | 'output',
   sentences: readonly (GuardSentence & { readonly kind: string })[],
   vectors: WordVectors,
-  settings = defaultSettings,
+  { backend, ...settings }: TrainingSettings & { readonly backend: Backend },
 ): Promise<GuardNetwork> {
   const categories = direction === 'input' ? inputCategories : outputCategories
   const marked = sentences.map((s) => markText(s.text, language, direction).flat())
@@ -67,14 +70,23 @@ export async function trainNetwork(
     const filler = sentence.severity === 'none' && /^(everyday|distress|warm|supportive)$/.test(sentence.kind)
     return { rows: encoded.map((w) => w.row), markers: encoded.map((w) => w.markers), targets, filler }
   })
-  const { markerWidth, hidden } = settings
+  const { markerWidth, hidden, layers, heads } = settings
   const sizes: NetworkSizes = {
-    rows: words.length + 2, markers: frame.markers.size, labels: frame.labels.length, width: vectors.width, markerWidth, hidden,
+    rows: words.length + 2, markers: frame.markers.size, labels: frame.labels.length, width: vectors.width, markerWidth, hidden, layers, heads,
   } // prettier-ignore
-  const weights = await train(examples, sizes, startVectors(words, vectors), settings)
+  const weights = await train(examples, sizes, startVectors(words, vectors), settings, backend)
   const table = weights.get('vectors') ?? new Float32Array(0)
   weights.delete('vectors')
-  return { ...frame, width: vectors.width, markerWidth, hidden, vectors: quantizeRows(table, vectors.width), weights }
+  return {
+    ...frame,
+    width: vectors.width,
+    markerWidth,
+    hidden,
+    layers,
+    heads,
+    vectors: quantizeRows(table, vectors.width),
+    weights,
+  }
 }
 
 /** alarm, acute, any, and each category. */
@@ -112,9 +124,10 @@ async function train(
   sizes: NetworkSizes,
   vectors: Float32Array,
   settings: TrainingSettings,
+  backend: Backend,
 ): Promise<Map<string, Float32Array>> {
   const random = mulberry32(settings.seed)
-  const session = await ortBackend({ threads: settings.threads }).createSession()
+  const session = await backend.createSession()
   const shapes = tensorShapes(sizes)
   for (const [name, shape] of shapes) {
     const type = f32(...shape)
@@ -157,7 +170,10 @@ const compile = (
 
 /** Uniform, as PyTorch begins these layers. */
 function startTensor(name: string, sizes: NetworkSizes, zeros: Float32Array, random: () => number): Float32Array {
-  const fanIn = name === 'markers' ? sizes.markers : name.startsWith('out.') ? 4 * sizes.hidden : sizes.hidden
+  const { markers, hidden, heads } = sizes
+  const states = 2 * hidden
+  const fans: Readonly<Record<string, number>> = { markers, attend: states, 'out.weight': (2 + heads) * states }
+  const fanIn = fans[name === 'out.bias' ? 'out.weight' : name] ?? hidden
   return zeros.map(() => (2 * random() - 1) / Math.sqrt(fanIn))
 }
 

@@ -4,7 +4,7 @@ import type { GuardNetwork, MarkedWord } from '@mirastral/infer'
 import { describe, expect, it } from 'vitest'
 import { forwardProgram, tensorShapes } from '../../../bench/lib/guard-network.js'
 
-const sizes = { rows: 5, markers: 3, labels: 4, width: 6, markerWidth: 4, hidden: 5 }
+const sizes = { rows: 5, markers: 3, labels: 4, width: 6, markerWidth: 4, hidden: 5, layers: 2, heads: 3 }
 const wave = (length: number, from: number): Float32Array =>
   Float32Array.from({ length }, (_, i) => 0.7 * Math.sin(from + 1.3 * i))
 
@@ -29,6 +29,8 @@ const network: GuardNetwork = {
   width: sizes.width,
   markerWidth: sizes.markerWidth,
   hidden: sizes.hidden,
+  layers: sizes.layers,
+  heads: sizes.heads,
   vectors,
   weights,
 }

@@ -82,6 +82,8 @@ export class Recognizer<Category extends string> {
       const context = inContext[hit.sentence] ?? 0
       if (!isAlarm(hit.severity)) return this.#weigh(hit, context)
       const near = surroundings(document.sentences[hit.sentence]?.tokens ?? [], marked[hit.sentence] ?? [], hit)
+      const isAll = judged.length === 1 && judged[0].window.words.length === near.words.length
+      if (isAll) return this.#weigh(hit, context)
       return this.#weigh(hit, Math.max(context, alone(near.at, near.words)))
     })
     const byClassifier = judged.flatMap(({ window, scores }) => this.#judge(window, scores))

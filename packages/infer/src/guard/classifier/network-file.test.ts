@@ -4,7 +4,7 @@ import { decodeNetwork, encodeNetwork, quantizeRows } from './network-file.js'
 import { encodeWord, runNetwork } from './network.js'
 import type { GuardNetwork } from './network.js'
 
-const [width, markerWidth, hidden] = [3, 2, 2]
+const [width, markerWidth, hidden, layers, heads] = [3, 2, 2, 2, 1]
 const numbers = (length: number, from: number): Float32Array =>
   Float32Array.from({ length }, (_, i) => Math.sin(from + i * 1.7))
 
@@ -22,16 +22,19 @@ const network: GuardNetwork = {
   width,
   markerWidth,
   hidden,
+  layers,
+  heads,
   vectors: quantizeRows(numbers(4 * width, 1), width),
   weights: new Map([
     ['markers', numbers(3 * markerWidth, 2)],
-    ...['forward', 'backward'].flatMap((name, i): [string, Float32Array][] => [
-      [`${name}.wx`, numbers(3 * hidden * (width + markerWidth), 3 + i)],
+    ...['forward.0', 'backward.0', 'forward.1', 'backward.1'].flatMap((name, i): [string, Float32Array][] => [
+      [`${name}.wx`, numbers(3 * hidden * (i < 2 ? width + markerWidth : 2 * hidden), 3 + i)],
       [`${name}.wh`, numbers(3 * hidden * hidden, 5 + i)],
       [`${name}.bx`, numbers(3 * hidden, 7 + i)],
       [`${name}.bh`, numbers(3 * hidden, 9 + i)],
     ]),
-    ['out.weight', numbers(2 * 4 * hidden, 11)],
+    ['attend', numbers(heads * 2 * hidden, 10)],
+    ['out.weight', numbers(2 * (2 + heads) * 2 * hidden, 11)],
     ['out.bias', numbers(2, 12)],
   ]),
 }

@@ -4,7 +4,7 @@ import { InferError } from '../../errors.js'
 import { checkForm } from '../../package-data.js'
 import type { GuardNetwork } from './network.js'
 
-const magic = 'MIRAGUARD2'
+const magic = 'MIRAGUARD3'
 
 const headerSchema = z.strictObject({
   labels: z.array(z.string()).min(1),
@@ -14,6 +14,8 @@ const headerSchema = z.strictObject({
   width: z.int().positive(),
   markerWidth: z.int().positive(),
   hidden: z.int().positive(),
+  layers: z.int().positive(),
+  heads: z.int().nonnegative(),
   tensors: z.array(z.tuple([z.string(), z.int().positive()])),
 })
 
@@ -22,14 +24,12 @@ const headerSchema = z.strictObject({
  * as float32 in the header's order, the vectors as signed bytes. Numbers are little-endian.
  */
 export function encodeNetwork(network: GuardNetwork): Uint8Array {
-  const { labels, words, markers, width, markerWidth, hidden, vectors, weights } = network
+  const { labels, words, markers, vectors, weights, ...sizes } = network
   const header: z.infer<typeof headerSchema> = {
     labels: [...labels],
     words: [...words.keys()].join(' '),
     markers: [...markers.keys()],
-    width,
-    markerWidth,
-    hidden,
+    ...sizes,
     tensors: [...weights].map(([name, data]) => [name, data.length]),
   }
   const json = new TextEncoder().encode(JSON.stringify(header))

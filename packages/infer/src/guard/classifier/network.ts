@@ -5,9 +5,11 @@ export const endRow = 0
 export const unknownRow = 1
 
 /**
- * The weights of the network, row-major: word vectors [rows, width], marker vectors [markers, markerWidth]; for each direction
- * `wx` [3 hidden, width + markerWidth], `wh` [3 hidden, hidden] and their biases, in the order reset, update, candidate; the
- * output `weight` [labels, 4 hidden] over the maximum and the mean of both directions' states.
+ * The weights of the network, row-major: word vectors [rows, width], marker vectors [markers, markerWidth]; for each layer and
+ * direction `wx` [3 hidden, inputs], `wh` [3 hidden, hidden] and their biases, in the order reset, update, candidate, where the
+ * inputs are a word's and its markers' vectors or, further up, both directions' states of the layer below; `attend`
+ * [heads, 2 hidden], which weighs the states of the last layer by the softmax of its products with them; the output
+ * `weight` [labels, (2 + heads) 2 hidden] over the maximum, the mean, and these weighted means of the states.
  */
 export interface GuardNetwork {
   readonly labels: readonly string[]
@@ -17,8 +19,10 @@ export interface GuardNetwork {
   readonly width: number
   readonly markerWidth: number
   readonly hidden: number
+  readonly layers: number
+  readonly heads: number
   readonly vectors: { readonly values: Int8Array; readonly scales: Float32Array }
-  /** By name: `markers`, `forward.wx`, `forward.wh`, `forward.bx`, `forward.bh`, `backward.…`, `out.weight`, `out.bias`. */
+  /** By name: `markers`, `forward.0.wx`, `forward.0.wh`, `forward.0.bx`, `forward.0.bh`, `backward.0.…`, `attend`, `out.weight`, `out.bias`. */
   readonly weights: ReadonlyMap<string, Float32Array>
 }
 
@@ -34,12 +38,22 @@ export function encodeWord(
 
 /** The probability of each label for a run of words. Time grows linearly with their number. */
 export function runNetwork(network: GuardNetwork, words: readonly MarkedWord[]): Map<string, number> {
-  const inputs = withoutRuns(words).map((word) => embed(network, word))
-  const pooled = new Float32Array(4 * network.hidden)
-  pool(network, runDirection(network, 'forward', inputs), pooled, 0)
-  pool(network, runDirection(network, 'backward', inputs.toReversed()), pooled, network.hidden)
+  let states = withoutRuns(words).map((word) => embed(network, word))
+  for (let layer = 0; layer < network.layers; layer += 1) {
+    const forward = runDirection(network, `forward.${layer}`, states)
+    const backward = runDirection(network, `backward.${layer}`, states.toReversed()).reverse()
+    states = forward.map((state, t) => joined(state, backward[t] ?? state))
+  }
+  const pooled = pool(network, states)
   const logits = affine(tensor(network, 'out.weight'), tensor(network, 'out.bias'), pooled)
   return new Map(network.labels.map((label, l) => [label, sigmoid(logits[l] ?? 0)]))
+}
+
+function joined(a: Float32Array, b: Float32Array): Float32Array {
+  const both = new Float32Array(a.length + b.length)
+  both.set(a)
+  both.set(b, a.length)
+  return both
 }
 
 /** A word that is repeated over and over says no more than twice. */
@@ -47,19 +61,30 @@ function withoutRuns(words: readonly MarkedWord[]): MarkedWord[] {
   return words.filter(({ word }, i) => words[i - 1]?.word !== word || words[i - 2]?.word !== word)
 }
 
-/** The maximum of the states comes first (both directions), then their mean. */
-function pool(network: GuardNetwork, states: readonly Float32Array[], pooled: Float32Array, at: number): void {
-  const { hidden } = network
-  for (let j = 0; j < hidden; j += 1) {
-    let [highest, sum] = [-10, 0]
-    for (const state of states) {
-      const value = state[j] ?? 0
-      if (value > highest) highest = value
-      sum += value
-    }
-    pooled[at + j] = highest
-    pooled[2 * hidden + at + j] = sum / Math.max(1, states.length)
+/** The maximum of the states comes first, then their mean, then for each head the mean by its weights. */
+function pool(network: GuardNetwork, states: readonly Float32Array[]): Float32Array {
+  const { hidden, heads } = network
+  const width = 2 * hidden
+  const pooled = new Float32Array((2 + heads) * width)
+  const attend = tensor(network, 'attend')
+  const even = states.map(() => 1 / states.length)
+  const weights = Array.from({ length: heads }, (_, head) =>
+    softmax(states.map((state) => dot(attend, head * width, state))),
+  )
+  for (let j = 0; j < width; j += 1) {
+    pooled[j] = states.reduce((most, state) => Math.max(most, state[j] ?? 0), -10)
+    ;[even, ...weights].forEach((own, n) => {
+      pooled[(n + 1) * width + j] = states.reduce((sum, state, t) => sum + (own[t] ?? 0) * (state[j] ?? 0), 0)
+    })
   }
+  return pooled
+}
+
+function softmax(values: readonly number[]): number[] {
+  const most = Math.max(...values)
+  const powers = values.map((value) => Math.exp(value - most))
+  const sum = powers.reduce((a, b) => a + b, 0)
+  return powers.map((power) => power / sum)
 }
 
 function embed(network: GuardNetwork, word: MarkedWord): Float32Array {
@@ -102,17 +127,36 @@ function tensor(network: GuardNetwork, name: string): Float32Array {
   return found
 }
 
-/** `W x + b` for W [rows, columns], row-major. */
+/** `W x + b` for W [rows, columns], row-major: four rows at a time, so that each element of x is read once for four products. */
 function affine(weight: Float32Array, bias: Float32Array, x: Float32Array): Float32Array {
   const [rows, columns] = [bias.length, x.length]
   const y = new Float32Array(rows)
-  for (let row = 0; row < rows; row += 1) {
-    let sum = bias[row]
-    const start = row * columns
-    for (let i = 0; i < columns; i += 1) sum += weight[start + i] * x[i]
-    y[row] = sum
+  const whole = rows - (rows % 4)
+  for (let row = 0; row < whole; row += 4) {
+    const first = row * columns
+    const [second, third, fourth] = [first + columns, first + 2 * columns, first + 3 * columns]
+    let [a, b, c, d] = [bias[row], bias[row + 1], bias[row + 2], bias[row + 3]]
+    for (let i = 0; i < columns; i += 1) {
+      const value = x[i]
+      a += weight[first + i] * value
+      b += weight[second + i] * value
+      c += weight[third + i] * value
+      d += weight[fourth + i] * value
+    }
+    y[row] = a
+    y[row + 1] = b
+    y[row + 2] = c
+    y[row + 3] = d
   }
+  for (let row = whole; row < rows; row += 1) y[row] = bias[row] + dot(weight, row * columns, x)
   return y
+}
+
+/** Of a row of a matrix, from `start` on, and x. */
+function dot(weight: Float32Array, start: number, x: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < x.length; i += 1) sum += weight[start + i] * x[i]
+  return sum
 }
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x))
