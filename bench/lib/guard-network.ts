@@ -32,7 +32,7 @@ export function tensorShapes(sizes: NetworkSizes): Map<string, readonly [number,
       shapes.set(`${name}.bh`, [3 * hidden])
     }
   }
-  if (heads > 0) shapes.set('attend', [heads, 2 * hidden])
+  shapes.set('attend', [heads, 2 * hidden])
   shapes.set('out.weight', [labels, (2 + heads) * 2 * hidden])
   shapes.set('out.bias', [labels])
   return shapes
@@ -136,7 +136,6 @@ function pooledStates(sizes: NetworkSizes, both: Value, mask: Value, state: (nam
   const highest = max(add(mul(both, wide), scale(wide, 10, -10)), { axes: [0] })
   const count = broadcastTo(sum(mask, { axes: [0] }), [batch, 2 * sizes.hidden])
   const average = div(sum(mul(both, wide), { axes: [0] }), count)
-  if (sizes.heads === 0) return [highest, average]
   const products = linear(both, state('attend'))
   // Far enough below that padding has no weight; the largest is taken off so that no power overflows.
   const present = broadcastTo(mask, products.shape)

@@ -71,22 +71,14 @@ export async function trainNetwork(
     return { rows: encoded.map((w) => w.row), markers: encoded.map((w) => w.markers), targets, filler }
   })
   const { markerWidth, hidden, layers, heads } = settings
+  const shape = { width: vectors.width, markerWidth, hidden, layers, heads }
   const sizes: NetworkSizes = {
-    rows: words.length + 2, markers: frame.markers.size, labels: frame.labels.length, width: vectors.width, markerWidth, hidden, layers, heads,
+    rows: words.length + 2, markers: frame.markers.size, labels: frame.labels.length, ...shape,
   } // prettier-ignore
   const weights = await train(examples, sizes, startVectors(words, vectors), settings, backend)
   const table = weights.get('vectors') ?? new Float32Array(0)
   weights.delete('vectors')
-  return {
-    ...frame,
-    width: vectors.width,
-    markerWidth,
-    hidden,
-    layers,
-    heads,
-    vectors: quantizeRows(table, vectors.width),
-    weights,
-  }
+  return { ...frame, ...shape, vectors: quantizeRows(table, vectors.width), weights }
 }
 
 /** alarm, acute, any, and each category. */

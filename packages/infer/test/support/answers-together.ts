@@ -5,6 +5,7 @@ import { DecodeScheduler, DeviceDecoder } from '@mirastral/infer'
 import type { DecoderAdapter, DecoderModel } from '@mirastral/infer'
 import { adapterTensors, modulesOfModel, parseLoraConfig, planLora } from '@mirastral/lora'
 import { architectureOf, checkpointWeights, openCheckpoint } from '@mirastral/models'
+import { argmax } from '../../src/logits.js'
 
 export interface GoldenAnswer {
   readonly prompt: readonly number[]
@@ -14,17 +15,14 @@ export interface GoldenAnswer {
 const fixtures = fileURLToPath(new URL('../../../../fixtures/', import.meta.url))
 
 /** By model: what Transformers and PEFT answer, greedily. */
-export const goldenAnswers = (folder = fixtures) =>
-  JSON.parse(readFileSync(`${folder}infer/generate.json`, 'utf8')) as Record<
+export const goldenAnswers = () =>
+  JSON.parse(readFileSync(`${fixtures}infer/generate.json`, 'utf8')) as Record<
     string,
     Record<'base' | 'adapter' | 'half', GoldenAnswer[]>
   >
 
-export async function goldenModel(
-  name: string,
-  folder = fixtures,
-): Promise<DecoderModel & { close: () => Promise<void> }> {
-  const checkpoint = await openCheckpoint(`${folder}models/${name}`)
+export async function goldenModel(name: string): Promise<DecoderModel & { close: () => Promise<void> }> {
+  const checkpoint = await openCheckpoint(`${fixtures}models/${name}`)
   const { config } = checkpoint
   const weights = checkpointWeights(checkpoint, { quantization: name.includes('nf4') ? 'nf4' : 'none' })
   return { architecture: architectureOf(config), config, weights, close: () => weights.close() }
@@ -43,12 +41,6 @@ export function goldenAdapter({ architecture, config }: DecoderModel, r = 3): De
   return { plan, tensors: new Map(tensors) }
 }
 
-function greatest(logits: Float32Array): number {
-  let best = 0
-  for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i
-  return best
-}
-
 /**
  * All golden prompts of a model at once, without an adapter, with it, and with half of it, in three places: what was
  * answered beside what should be.
@@ -56,22 +48,21 @@ function greatest(logits: Float32Array): number {
 export async function answerTogether(
   backend: Backend,
   name: string,
-  folder = fixtures,
 ): Promise<{ readonly got: number[][]; readonly expected: (readonly number[])[] }> {
-  const model = await goldenModel(name, folder)
+  const model = await goldenModel(name)
   const decoder = await DeviceDecoder.create({ backend, model, contextLength: 64, sequences: 3 })
   try {
     const scheduler = new DecodeScheduler(decoder)
     const adapter = goldenAdapter(model)
-    const { base, adapter: whole, half } = goldenAnswers(folder)[name]
+    const { base, adapter: whole, half } = goldenAnswers()[name]
     const placed = [null, await decoder.adapters.place(adapter, 1), await decoder.adapters.place(adapter, 0.5)]
     const wishes = [base, whole, half].flatMap((list, n) => list.map((example) => ({ example, adapter: placed[n] })))
     const got = await Promise.all(
       wishes.map(async ({ example, adapter: own }) => {
         const decoding = await scheduler.begin(Int32Array.from(example.prompt), own)
-        const tokens = [greatest(decoding.logits)]
+        const tokens = [argmax(decoding.logits)]
         while (tokens.length < example.tokens.length) {
-          tokens.push(greatest(await decoding.append(tokens[tokens.length - 1])))
+          tokens.push(argmax(await decoding.append(tokens[tokens.length - 1])))
         }
         decoding.close()
         return tokens

@@ -15,7 +15,7 @@ const headerSchema = z.strictObject({
   markerWidth: z.int().positive(),
   hidden: z.int().positive(),
   layers: z.int().positive(),
-  heads: z.int().nonnegative(),
+  heads: z.int().positive(),
   tensors: z.array(z.tuple([z.string(), z.int().positive()])),
 })
 
